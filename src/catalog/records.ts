@@ -1,0 +1,288 @@
+/**
+ * What the catalog remembers, as plain records, and the two ways to it: a CatalogReader and, inside a transaction, a
+ * CatalogWriter. Nothing here knows TypeORM; catalog.ts implements both.
+ *
+ * Pages: `first` items after the item whose id is `after` (exclusive); an unknown `after` gives an empty page.
+ */
+import type { FaultData, JsonObject } from '../errors.js';
+import type { Instant } from '../instant.js';
+import type {
+  BackupState,
+  BackupType,
+  Cut,
+  InstanceOrigin,
+  InstanceState,
+  RecoveryPlan,
+  RecoveryState,
+  RecoveryStepName,
+  StepState,
+  StoredObject,
+  WindowBoundary,
+} from '../model.js';
+
+export interface Page {
+  first: number;
+  after: string | null;
+}
+
+export interface InstanceRecord {
+  id: string;
+  tenantId: string;
+  name: string;
+  origin: InstanceOrigin;
+  datastore: string;
+  datastoreVersion: string;
+  flavor: string | null;
+  volumeSizeGiB: number | null;
+  state: InstanceState;
+  endpoint: string | null;
+  /** Sealed in the database file, open here: never log a record. Null before provisioning and after deletion. */
+  connectionUri: string | null;
+  /** What tells two URIs of one database; unique among the instances that are not deleted. */
+  identity: string | null;
+  /** The driver's own. */
+  driverState: JsonObject;
+  recoveredFromId: string | null;
+  createdByRecoveryId: string | null;
+  archiveHealthy: boolean;
+  archiveMessage: string | null;
+  createdAt: Instant;
+  deletedAt: Instant | null;
+}
+
+export interface BackupRecord {
+  id: string;
+  instanceId: string;
+  type: BackupType;
+  state: BackupState;
+  percent: number;
+  parentId: string | null;
+  /** The stretch of log that continues it; set when COMPLETED, as are the next five. */
+  stretchId: string | null;
+  consistentAt: Instant | null;
+  consistentOrdinal: number | null;
+  consistentText: string | null;
+  replayAfterOrdinal: number | null;
+  /** Lists the parts; its SHA-256 is the backup's. */
+  manifest: StoredObject | null;
+  sizeBytes: number | null;
+  /** Of all its objects. */
+  storedBytes: number | null;
+  location: string | null;
+  verifiedAt: Instant | null;
+  error: FaultData | null;
+  startedAt: Instant;
+  completedAt: Instant | null;
+}
+
+export interface StretchRecord {
+  id: string;
+  instanceId: string;
+  /** The driver's name for it; unique within the instance. */
+  name: string;
+  /** 1, 2, 3 … in the order in which the instance's stretches began. */
+  number: number;
+  startsBecause: WindowBoundary;
+  /** One sentence: what was seen when it began. */
+  reason: string;
+  startedAt: Instant;
+  startOrdinal: number;
+  /** Null while it grows. */
+  endsBecause: WindowBoundary | null;
+  lastOrdinal: number;
+  lastText: string;
+  /** Null until the first segment or observation. */
+  coveredTo: Instant | null;
+  segments: number;
+  /** Stored bytes of all segments. */
+  bytes: number;
+  /** Of the newest segment: what capture needs to go on. */
+  continuation: JsonObject;
+}
+
+export interface SegmentRecord {
+  stretchId: string;
+  /** Ordinals: the segment's transactions are those in (after, last]. */
+  after: number;
+  last: number;
+  lastText: string;
+  transactions: number;
+  firstCommitAt: Instant | null;
+  lastCommitAt: Instant | null;
+  /** The greatest commit time in the stretch up to and with this segment; never falls along the stretch. */
+  latestCommitAt: Instant | null;
+  coveredTo: Instant;
+  object: StoredObject;
+}
+
+/** A hole in a stretch. Two kinds: bytes missing (ordinals given) or only times unknown (ordinals null). */
+export interface GapRecord {
+  id: string;
+  stretchId: string;
+  /** No instant strictly between the two can be recovered to. */
+  from: Instant;
+  to: Instant;
+  /** Nothing can be replayed across (after, last]. */
+  after: number | null;
+  last: number | null;
+  because: Extract<WindowBoundary, 'LOG_GAP' | 'CORRUPT_LOG'>;
+}
+
+export interface ProgressRecord {
+  /** Rises with every change, also across restarts. */
+  sequence: number;
+  step: RecoveryStepName | null;
+  percent: number;
+  bytesDone: number;
+  bytesTotal: number | null;
+  replayedTo: Instant | null;
+  etaSeconds: number | null;
+  message: string | null;
+  at: Instant;
+}
+
+export interface RecoveryRecord {
+  id: string;
+  tenantId: string;
+  sourceId: string;
+  targetId: string | null;
+  /** The name that the new instance gets. */
+  targetName: string;
+  state: RecoveryState;
+  plan: RecoveryPlan;
+  recoveredTo: Cut | null;
+  idempotencyKey: string | null;
+  /** SHA-256 of the call's arguments in one canonical form: tells a repeated call from a different one. */
+  argumentsHash: string;
+  cancelRequested: boolean;
+  error: FaultData | null;
+  progress: ProgressRecord;
+  createdAt: Instant;
+  startedAt: Instant | null;
+  finishedAt: Instant | null;
+}
+
+export interface StepRecord {
+  recoveryId: string;
+  name: RecoveryStepName;
+  state: StepState;
+  attempts: number;
+  startedAt: Instant | null;
+  finishedAt: Instant | null;
+  error: FaultData | null;
+  /** What the step produced. */
+  output: JsonObject | null;
+}
+
+/** Sums over a range of a stretch's segments. */
+export interface SegmentTotals {
+  segments: number;
+  plainBytes: number;
+  storedBytes: number;
+  /** `after` of the first and `last` of the last, and whether each continues the one before it. */
+  after: number | null;
+  last: number | null;
+  contiguous: boolean;
+}
+
+export interface CatalogReader {
+  instance(id: string): Promise<InstanceRecord | null>;
+  instancesByIds(ids: readonly string[]): Promise<InstanceRecord[]>;
+  /** Newest first. */
+  instances(filter: { tenantId: string; includeDeleted: boolean }, page: Page): Promise<InstanceRecord[]>;
+  /** Every instance in one of these states, of all tenants; for the service's own start. */
+  instancesInStates(states: readonly InstanceState[]): Promise<InstanceRecord[]>;
+  instanceByIdentity(datastore: string, identity: string): Promise<InstanceRecord | null>;
+
+  backup(id: string): Promise<BackupRecord | null>;
+  backupsByIds(ids: readonly string[]): Promise<BackupRecord[]>;
+  /** Newest first by (startedAt, id). `before` is compared with consistentAt and leaves out what has none. */
+  backups(
+    filter: { instanceId: string; states: readonly BackupState[]; before: Instant | null },
+    page: Page,
+  ): Promise<BackupRecord[]>;
+  /** COMPLETED, ordered by (consistentAt, id) descending; consistentAt <= before where that is given. */
+  startingPoints(filter: { instanceId: string; before: Instant | null }, page: Page): Promise<BackupRecord[]>;
+  /** For each stretch, the smallest consistentAt of its COMPLETED backups. One statement. */
+  earliestStartByStretch(instanceIds: readonly string[]): Promise<Map<string, Instant>>;
+  backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
+
+  stretch(id: string): Promise<StretchRecord | null>;
+  stretchByName(instanceId: string, name: string): Promise<StretchRecord | null>;
+  /** Of several instances at once, by (instance, number). */
+  stretches(instanceIds: readonly string[]): Promise<StretchRecord[]>;
+  newestStretch(instanceId: string): Promise<StretchRecord | null>;
+  gaps(stretchIds: readonly string[]): Promise<GapRecord[]>;
+  /** Segments with transactions in (after, last], by ordinal; pages of `limit`, cost independent of the stretch's size. */
+  segments(
+    stretchId: string,
+    range: { after: number; last: number },
+    order: 'oldest-first' | 'newest-first',
+    limit: number,
+  ): Promise<SegmentRecord[]>;
+  segmentTotals(stretchId: string, range: { after: number; last: number }): Promise<SegmentTotals>;
+  /** The oldest segment of which latestCommitAt > at: the cut for `at` lies in it. Found through an index. */
+  firstSegmentCommittedAfter(stretchId: string, at: Instant): Promise<SegmentRecord | null>;
+  /** The newest segment with a commit of which last <= ordinal. */
+  lastSegmentWithCommitUpTo(stretchId: string, ordinal: number): Promise<SegmentRecord | null>;
+  /** The segment with after < ordinal <= last. */
+  segmentHolding(stretchId: string, ordinal: number): Promise<SegmentRecord | null>;
+
+  recovery(id: string): Promise<RecoveryRecord | null>;
+  recoveriesByIds(ids: readonly string[]): Promise<RecoveryRecord[]>;
+  recoveryByIdempotencyKey(tenantId: string, key: string): Promise<RecoveryRecord | null>;
+  /** Newest first. */
+  recoveries(
+    filter: { tenantId: string; sourceId: string | null; states: readonly RecoveryState[] | null },
+    page: Page,
+  ): Promise<RecoveryRecord[]>;
+  /** Of all tenants, oldest first; for the task manager. */
+  recoveriesInStates(states: readonly RecoveryState[]): Promise<RecoveryRecord[]>;
+  /** In the order in which they run. */
+  steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
+}
+
+/** Changes are by id; one that finds no row throws. `from` guards a change of state: null is answered when it no longer holds. */
+export interface CatalogWriter extends CatalogReader {
+  insertInstance(record: InstanceRecord): Promise<void>;
+  updateInstance(id: string, change: Partial<Omit<InstanceRecord, 'id'>>): Promise<void>;
+  /** Forgets an instance that never came to be. */
+  deleteInstance(id: string): Promise<void>;
+
+  insertBackup(record: BackupRecord): Promise<void>;
+  updateBackup(id: string, change: Partial<Omit<BackupRecord, 'id' | 'instanceId'>>): Promise<void>;
+
+  insertStretch(record: StretchRecord): Promise<void>;
+  updateStretch(id: string, change: Partial<Omit<StretchRecord, 'id' | 'instanceId'>>): Promise<void>;
+  /** Raises coveredTo of many stretches at once; never lowers one. */
+  raiseCoverage(coverage: ReadonlyMap<string, Instant>): Promise<void>;
+  insertSegment(record: SegmentRecord): Promise<void>;
+  insertGap(record: GapRecord): Promise<void>;
+
+  insertRecovery(record: RecoveryRecord, steps: readonly StepRecord[]): Promise<void>;
+  /** Moves a recovery on if it still is in `from`; false where it no longer is. */
+  moveRecovery(
+    id: string,
+    from: RecoveryState,
+    change: Partial<Omit<RecoveryRecord, 'id' | 'sourceId' | 'plan'>>,
+  ): Promise<boolean>;
+  updateRecovery(
+    id: string,
+    change: Partial<Omit<RecoveryRecord, 'id' | 'state' | 'sourceId' | 'plan'>>,
+  ): Promise<void>;
+  updateStep(
+    recoveryId: string,
+    name: RecoveryStepName,
+    change: Partial<Omit<StepRecord, 'recoveryId' | 'name'>>,
+  ): Promise<void>;
+}
+
+export interface Catalog {
+  readonly read: CatalogReader;
+  /**
+   * Runs `work` in one transaction, one writer after another in the order of the calls. No I/O but the catalog's own
+   * inside. When it resolves the changes are durable; when `work` throws, none of them was made.
+   */
+  write<T>(work: (writer: CatalogWriter) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,49 @@
+/**
+ * Where backup bytes and log live. A Storage keeps named immutable objects and knows nothing of what they mean:
+ * compression, hashes and versions are the pipeline's (pipeline.ts). Every implementation passes
+ * test/conformance/storage.
+ */
+import type { Readable } from 'node:stream';
+
+/**
+ * A name like `instances/<id>/log/<stretch>/<ordinal>`: segments of [A-Za-z0-9._-] joined by '/', none of them empty,
+ * '.' or '..'; at most 512 characters.
+ */
+export type ObjectKey = string;
+
+export interface ObjectInfo {
+  key: ObjectKey;
+  /** Size as stored. */
+  bytes: number;
+}
+
+export interface Storage {
+  /** Shown to users as a backup's location; without credentials. For example `file:///var/lib/pitr/storage`. */
+  readonly uri: string;
+
+  /**
+   * Stores an object: whole and durable when this resolves, absent when it rejects, never half. An existing object of
+   * the same name is replaced whole. Reads of it running meanwhile see the old or the new one, never a mixture.
+   * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
+   */
+  put(key: ObjectKey, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<ObjectInfo>;
+
+  /**
+   * Opens an object for reading. Resolves once it is known to exist; null where there is no such object. A fault while
+   * the bytes flow is the stream's error, as a Fault.
+   * @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
+   */
+  get(key: ObjectKey, signal?: AbortSignal): Promise<Readable | null>;
+
+  /** Size of an object, or null where there is none. @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT */
+  stat(key: ObjectKey): Promise<ObjectInfo | null>;
+
+  /** Removes an object; one that is not there counts as removed. @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT */
+  remove(key: ObjectKey): Promise<void>;
+
+  /** Every complete object whose key starts with `prefix` followed by '/', in no particular order. */
+  list(prefix: ObjectKey): AsyncIterable<ObjectInfo>;
+
+  /** Removes what interrupted puts left behind. Called once when the service starts. */
+  sweep(): Promise<void>;
+}
