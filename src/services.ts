@@ -10,10 +10,10 @@ import type {
   ProgressRecord,
   RecoveryRecord,
   StepRecord,
-} from '../catalog/records.js';
-import type { FaultData } from '../errors.js';
-import type { Instant } from '../instant.js';
-import type { BackupState, BackupType, RecoveryPlan, RecoveryState, RecoveryTarget, RecoveryWindow } from '../model.js';
+} from './catalog/records.js';
+import type { FaultData } from './errors.js';
+import type { Instant } from './instant.js';
+import type { BackupState, BackupType, RecoveryPlan, RecoveryState, RecoveryTarget, RecoveryWindow } from './model.js';
 
 /** Readers see everything but credentials; operators recover and back up; admins also create, register and delete. */
 export type Role = 'reader' | 'operator' | 'admin';

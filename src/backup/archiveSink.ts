@@ -1,0 +1,160 @@
+/** Takes over what one instance's capture produces: segments into storage and catalog, gaps and health into the catalog. */
+import { uuidv7 } from 'uuidv7';
+import type { StretchRecord } from '../catalog/records.js';
+import type { CapturedSegment, CaptureHealth, LogSink, ResumePoint, StretchStart } from '../datastores/datastore.js';
+import { Fault } from '../errors.js';
+import type { Instant } from '../instant.js';
+import type { LogPosition } from '../model.js';
+import type { ArchiverOptions } from './archiver.js';
+
+/** Ordinals go to 2^53 - 1: sixteen digits keep keys in log order. */
+const ORDINAL_DIGITS = 16;
+
+export class ArchiveSink implements LogSink {
+  /** How far the archive reaches, ahead of the catalog by at most a flush. */
+  coveredTo: Instant | null = null;
+  private stretch: StretchRecord | null = null;
+  private risen = false;
+  private reported: string | undefined;
+
+  constructor(
+    private readonly instanceId: string,
+    private readonly options: Pick<ArchiverOptions, 'catalog' | 'pipeline' | 'clock' | 'logger' | 'onInterrupted'>,
+  ) {}
+
+  /** Where capture has to go on; null where nothing was captured yet. */
+  async resumePoint(): Promise<ResumePoint | null> {
+    const stretch = await this.options.catalog.read.newestStretch(this.instanceId);
+    this.adopt(stretch);
+    if (!stretch || stretch.endsBecause !== null) return null;
+    return {
+      position: { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText },
+      coveredTo: stretch.coveredTo ?? stretch.startedAt,
+      continuation: stretch.continuation,
+    };
+  }
+
+  async stretchStarted(start: StretchStart): Promise<void> {
+    const { catalog, logger } = this.options;
+    const { record, interrupted } = await catalog.write(async (writer) => {
+      const known = await writer.stretchByName(this.instanceId, start.stretch);
+      if (known) return { record: known, interrupted: false };
+      const previous = await writer.newestStretch(this.instanceId);
+      if (previous && previous.endsBecause === null) {
+        const because = start.because === 'FIRST_BACKUP' ? 'LOG_GAP' : start.because;
+        await writer.updateStretch(previous.id, { endsBecause: because });
+      }
+      const record: StretchRecord = {
+        id: uuidv7(),
+        instanceId: this.instanceId,
+        name: start.stretch,
+        number: (previous?.number ?? 0) + 1,
+        startsBecause: start.because,
+        reason: start.reason,
+        startedAt: start.at,
+        startOrdinal: start.position.ordinal,
+        endsBecause: null,
+        lastOrdinal: start.position.ordinal,
+        lastText: start.position.text,
+        coveredTo: null,
+        segments: 0,
+        bytes: 0,
+        continuation: {},
+      };
+      await writer.insertStretch(record);
+      const hadBackup = (await writer.earliestStartByStretch([this.instanceId])).size > 0;
+      return { record, interrupted: hadBackup };
+    });
+    this.adopt(record);
+    logger.info(
+      { instanceId: this.instanceId, stretch: start.stretch, reason: start.reason },
+      'a stretch of log begins',
+    );
+    if (interrupted) this.options.onInterrupted(this.instanceId);
+  }
+
+  async segment(segment: CapturedSegment): Promise<void> {
+    const stretch = this.current(segment.last.stretch);
+    if (segment.last.ordinal <= stretch.lastOrdinal) return; // Handed over again after a crash.
+    const object = await this.options.pipeline.write(segmentKey(this.instanceId, segment), segment.open());
+    await this.options.catalog.write(async (writer) => {
+      await writer.insertSegment({
+        stretchId: stretch.id,
+        after: segment.after.ordinal,
+        last: segment.last.ordinal,
+        lastText: segment.last.text,
+        transactions: segment.transactions,
+        firstCommitAt: segment.firstCommitAt,
+        lastCommitAt: segment.lastCommitAt,
+        latestCommitAt: segment.lastCommitAt,
+        coveredTo: segment.coveredTo,
+        object,
+      });
+      await writer.updateStretch(stretch.id, { continuation: segment.continuation });
+    });
+    stretch.lastOrdinal = segment.last.ordinal;
+    stretch.lastText = segment.last.text;
+    if (this.coveredTo === null || segment.coveredTo > this.coveredTo) this.coveredTo = segment.coveredTo;
+  }
+
+  covered(position: LogPosition, coveredTo: Instant): void {
+    // An observation counts only at the end of what is archived: one that is ahead of the log waits for its segment.
+    if (position.stretch !== this.stretch?.name || position.ordinal !== this.stretch.lastOrdinal) return;
+    if (this.coveredTo !== null && coveredTo <= this.coveredTo) return;
+    this.coveredTo = coveredTo;
+    this.risen = true;
+  }
+
+  async unobserved(stretchName: string, from: Instant, to: Instant): Promise<void> {
+    const stretch = this.current(stretchName);
+    await this.options.catalog.write((writer) =>
+      writer.insertGap({
+        id: uuidv7(),
+        stretchId: stretch.id,
+        from,
+        to,
+        after: null,
+        last: null,
+        because: 'LOG_GAP',
+      }),
+    );
+  }
+
+  health(health: CaptureHealth): void {
+    const archiveMessage = health.healthy ? null : (health.message ?? 'Log capture is not healthy');
+    const told = `${health.healthy} ${archiveMessage}`;
+    if (told === this.reported) return;
+    this.reported = told;
+    const { catalog, logger } = this.options;
+    logger[health.healthy ? 'info' : 'warn'](
+      { instanceId: this.instanceId, archiveMessage },
+      'health of the log archive',
+    );
+    catalog
+      .write((writer) => writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage }))
+      .catch((error: unknown) => logger.warn({ instanceId: this.instanceId, err: error }, 'health was not recorded'));
+  }
+
+  takeRisenCoverage(): { stretchId: string; coveredTo: Instant } | null {
+    if (!this.risen || !this.stretch || this.coveredTo === null) return null;
+    this.risen = false;
+    return { stretchId: this.stretch.id, coveredTo: this.coveredTo };
+  }
+
+  private adopt(stretch: StretchRecord | null): void {
+    this.stretch = stretch && { ...stretch };
+    this.coveredTo = stretch?.coveredTo ?? null;
+    this.risen = false;
+  }
+
+  private current(name: string): StretchRecord {
+    if (this.stretch?.name === name) return this.stretch;
+    throw new Fault('INTERNAL', `log of stretch ${name} arrived, but the current one is ${this.stretch?.name}`);
+  }
+}
+
+function segmentKey(instanceId: string, segment: CapturedSegment): string {
+  const padded = (ordinal: number) => String(ordinal).padStart(ORDINAL_DIGITS, '0');
+  const { after, last } = segment;
+  return `instances/${instanceId}/log/${last.stretch}/${padded(after.ordinal)}-${padded(last.ordinal)}`;
+}

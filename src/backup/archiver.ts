@@ -1,0 +1,185 @@
+/**
+ * Keeps log capture alive: one capture per running instance, its segments moved into storage and the catalog, its
+ * coverage and health remembered. What is recorded here is durable in storage first and in the catalog second.
+ */
+import type { Logger } from 'pino';
+import type { Catalog, InstanceRecord } from '../catalog/records.js';
+import type { LogCapture } from '../datastores/datastore.js';
+import type { DatastoreRegistry } from '../datastores/registry.js';
+import { Fault } from '../errors.js';
+import type { Clock, Instant } from '../instant.js';
+import type { InstanceHandle } from '../model.js';
+import type { ObjectPipeline } from '../storage/pipeline.js';
+import { ArchiveSink } from './archiveSink.js';
+
+export interface ArchiverOptions {
+  catalog: Catalog;
+  pipeline: ObjectPipeline;
+  datastores: DatastoreRegistry;
+  handleOf(instance: InstanceRecord): InstanceHandle;
+  clock: Clock;
+  logger: Logger;
+  /** The log was interrupted: an instance that had a backup needs a new full one. */
+  onInterrupted(instanceId: string): void;
+}
+
+/** How often, at most, one instance's source is made to answer for a fence; and how long a fence may take. */
+const FENCE_EVERY_MS = 1_000;
+const FENCE_LIMIT_MS = 5_000;
+/** Coverage of idle instances reaches the catalog at this pace, all in one statement. */
+const COVERAGE_FLUSH_MS = 1_000;
+const RETRY_FIRST_MS = 500;
+const RETRY_LAST_MS = 30_000;
+
+interface Followed {
+  sink: ArchiveSink;
+  capture: LogCapture | null;
+  starting: Promise<void>;
+  stopped: boolean;
+  cancelRetry: () => void;
+  fence: Promise<void> | null;
+  fencedAt: number;
+}
+
+export class Archiver {
+  private readonly followed = new Map<string, Followed>();
+  private readonly flushTimer: NodeJS.Timeout;
+
+  constructor(private readonly options: ArchiverOptions) {
+    this.flushTimer = setInterval(() => {
+      this.flushCoverage().catch((error: unknown) => options.logger.warn({ err: error }, 'coverage was not recorded'));
+    }, COVERAGE_FLUSH_MS);
+    this.flushTimer.unref();
+  }
+
+  /** Starts following an instance; resolves when the first attempt has succeeded or failed. It is repeated until released. */
+  async follow(instance: InstanceRecord): Promise<void> {
+    if (this.followed.has(instance.id)) return;
+    const followed: Followed = {
+      sink: new ArchiveSink(instance.id, this.options),
+      capture: null,
+      starting: Promise.resolve(),
+      stopped: false,
+      cancelRetry: () => {},
+      fence: null,
+      fencedAt: Number.NEGATIVE_INFINITY,
+    };
+    this.followed.set(instance.id, followed);
+    await this.tryStart(instance, followed, RETRY_FIRST_MS);
+  }
+
+  /** The running capture. @throws Fault INSTANCE_NOT_READY */
+  captureOf(instanceId: string): LogCapture {
+    const capture = this.followed.get(instanceId)?.capture;
+    if (capture) return capture;
+    throw new Fault('INSTANCE_NOT_READY', 'The log of this instance is not being captured', {
+      hint: 'logArchive.message of the instance says why; try again when it is healthy.',
+    });
+  }
+
+  /**
+   * Makes the archive cover `at`, or as late as possible where that is null. At most one fence a second per instance is
+   * asked of a source, and none where the archive reaches far enough already. Answers false where the archive could not
+   * be made to; the caller then plans with what there is.
+   */
+  async cover(instanceId: string, at: Instant | null): Promise<boolean> {
+    const followed = this.followed.get(instanceId);
+    if (!followed?.capture) return false;
+    const deadline = Date.now() + FENCE_LIMIT_MS;
+    const askedAt = this.options.clock();
+    const enough = () => {
+      const covered = followed.sink.coveredTo;
+      return covered !== null && covered >= (at ?? askedAt);
+    };
+    while (!enough()) {
+      if (followed.stopped || Date.now() >= deadline) return false;
+      const wait = followed.fencedAt + FENCE_EVERY_MS - Date.now();
+      if (!followed.fence && wait > 0 && at !== null) {
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        continue;
+      }
+      if (!followed.fence && wait > 0) break; // The latest point, fenced less than a second ago, is late enough.
+      try {
+        await this.fence(followed, deadline);
+      } catch (error) {
+        this.options.logger.warn({ instanceId, err: error }, 'fence failed');
+        return false;
+      }
+      if (at === null) break;
+    }
+    await this.flushCoverage();
+    return true;
+  }
+
+  lagOf(instanceId: string): number | null {
+    return this.followed.get(instanceId)?.capture?.health().lagSeconds ?? null;
+  }
+
+  /** Hands over what is captured and lets the source go. */
+  async release(instanceId: string): Promise<void> {
+    const followed = this.followed.get(instanceId);
+    if (!followed) return;
+    followed.stopped = true;
+    followed.cancelRetry();
+    await followed.starting.catch(() => {});
+    await followed.capture?.stop();
+    await this.flushCoverage();
+    this.followed.delete(instanceId);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.flushTimer);
+    await Promise.all([...this.followed.keys()].map((id) => this.release(id)));
+  }
+
+  private fence(followed: Followed, deadline: number): Promise<void> {
+    followed.fence ??= (async () => {
+      followed.fencedAt = Date.now();
+      try {
+        const limit = AbortSignal.timeout(Math.max(1, deadline - Date.now()));
+        const { coveredTo, position } = await (followed.capture as LogCapture).fence(limit);
+        followed.sink.covered(position, coveredTo);
+      } finally {
+        followed.fence = null;
+      }
+    })();
+    return followed.fence;
+  }
+
+  private async tryStart(instance: InstanceRecord, followed: Followed, retryAfter: number): Promise<void> {
+    followed.starting = this.start(instance, followed);
+    try {
+      await followed.starting;
+    } catch (error) {
+      const fault = Fault.from(error);
+      this.options.logger.warn({ instanceId: instance.id, err: error, retryAfter }, 'capture did not start');
+      followed.sink.health({
+        healthy: false,
+        message: [fault.message, fault.hint].filter(Boolean).join('. '),
+        lagSeconds: null,
+      });
+      if (followed.stopped) return;
+      const timer = setTimeout(
+        () => void this.tryStart(instance, followed, Math.min(retryAfter * 2, RETRY_LAST_MS)),
+        retryAfter,
+      );
+      followed.cancelRetry = () => clearTimeout(timer);
+    }
+  }
+
+  private async start(instance: InstanceRecord, followed: Followed): Promise<void> {
+    const { datastores, handleOf } = this.options;
+    const resume = await followed.sink.resumePoint();
+    followed.capture = await datastores.get(instance.datastore).capture(handleOf(instance), resume, followed.sink);
+  }
+
+  /** One statement for all instances whose coverage rose; nothing at all where none did. */
+  private async flushCoverage(): Promise<void> {
+    const risen = new Map<string, Instant>();
+    for (const { sink } of this.followed.values()) {
+      const coverage = sink.takeRisenCoverage();
+      if (coverage) risen.set(coverage.stretchId, coverage.coveredTo);
+    }
+    if (risen.size > 0) await this.options.catalog.write((writer) => writer.raiseCoverage(risen));
+  }
+}

@@ -1,0 +1,126 @@
+/** The only wiring: configuration -> catalog, storage, datastores, services, gateway; up in this order, down in reverse. */
+import { randomBytes } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { type Logger, pino } from 'pino';
+import { Archiver } from './backup/archiver.js';
+import { BackupService } from './backup/backupService.js';
+import { openCatalog } from './catalog/catalog.js';
+import type { InstanceRecord } from './catalog/records.js';
+import { type Config, ConfigError, readConfig } from './config.js';
+import { DatastoreRegistry } from './datastores/registry.js';
+import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { startGateway } from './gateway/server.js';
+import { HomeInUse, lockHome } from './homeLock.js';
+import { handleOf } from './instances/handle.js';
+import { InstanceService } from './instances/instanceService.js';
+import { Places } from './instances/places.js';
+import { systemClock } from './instant.js';
+import { ProgressHub } from './recovery/progress.js';
+import { RecoveryService } from './recovery/recoveryService.js';
+import { TaskManager } from './recovery/taskManager.js';
+import { FileStorage } from './storage/fileStorage.js';
+import { ObjectPipeline } from './storage/pipeline.js';
+
+export interface RunningService {
+  url: string;
+  stop(): Promise<void>;
+}
+
+/** A stop that takes longer than this ends the process anyway; recoveries go on at the next start. */
+const STOP_LIMIT_MS = 10_000;
+
+/** @throws ConfigError, HomeInUse, Fault */
+export async function startService(config: Config, logger: Logger): Promise<RunningService> {
+  const clock = systemClock;
+  const places = new Places(config.PITR_HOME);
+  await places.prepare();
+  // What was started, to be ended in reverse order: also when a later part does not start.
+  const releasers: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (let release = releasers.pop(); release; release = releasers.pop()) {
+      await release().catch((error: unknown) => logger.error({ err: error }, 'did not stop cleanly'));
+    }
+  };
+  try {
+    const lock = await lockHome(places);
+    releasers.push(() => lock.release());
+    const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places.keyFile) });
+    releasers.push(() => catalog.close());
+    const storage = new FileStorage(places.storage);
+    await storage.sweep();
+    const pipeline = new ObjectPipeline(storage);
+    releasers.push(() => pipeline.close());
+    const datastores = new DatastoreRegistry([createSqliteDatastore({ logger })]);
+    releasers.push(() => datastores.close());
+
+    const handle = (instance: InstanceRecord) => handleOf(places, instance);
+    const shared = { catalog, pipeline, datastores, places, handleOf: handle, clock, logger };
+    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.takeAfterGap(id) });
+    releasers.push(() => archiver.close());
+    const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
+    releasers.push(() => backups.close());
+    const hub = new ProgressHub();
+    const tasks = new TaskManager({
+      ...shared,
+      hub,
+      concurrency: config.PITR_CONCURRENT_RECOVERIES,
+      onActivated: async (id) => {
+        const instance = await catalog.read.instance(id);
+        if (instance?.state === 'ACTIVE') await archiver.follow(instance);
+      },
+    });
+    releasers.push(() => tasks.stop());
+    const cover = archiver.cover.bind(archiver);
+    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub });
+    const instances = new InstanceService({ ...shared, archiver });
+
+    await backups.start();
+    await instances.start();
+    await tasks.start();
+    const gateway = await startGateway({
+      services: { instances, backups, recoveries, ready: async () => true },
+      host: config.HOST,
+      port: config.PORT,
+      logger,
+    });
+    releasers.push(() => gateway.close());
+    lock.publish({ url: gateway.url });
+    logger.info(
+      { url: gateway.url, home: places.root },
+      'ready; everyone who reaches this address is an administrator',
+    );
+    return { url: gateway.url, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Seals credentials in the catalog; made on the first start, and worth keeping apart from the catalog's backups. */
+async function secretKey(file: string): Promise<Buffer> {
+  await writeFile(file, randomBytes(32), { flag: 'wx', mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  return readFile(file);
+}
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const logger = pino({ level: config.LOG_LEVEL });
+  const service = await startService(config, logger);
+  const stop = (signal: NodeJS.Signals): void => {
+    logger.info({ signal }, 'stopping');
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
+    void service.stop().then(() => process.exit(0));
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+}
+
+if (import.meta.filename === process.argv[1]) {
+  main().catch((error: unknown) => {
+    const expected = error instanceof ConfigError || error instanceof HomeInUse;
+    process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
+    process.exit(1);
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * The planner: decides how a recovery will be done, or why it can't. Pure: it is given facts and answers with a choice,
+ * a plan or a Fault; planning.ts gathers the facts. A dry run and a real one take the same way through here.
+ */
+import { Fault, type JsonObject } from '../errors.js';
+import { formatInstant, type Instant } from '../instant.js';
+import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
+import type { StartingPoint, StretchWindow } from './windows.js';
+import { windowHolding } from './windows.js';
+
+/** What is known of an instance before any log is looked at. */
+export interface PlanningFacts {
+  windows: readonly StretchWindow[];
+  /** The clock of the source, or the service's where there is no better. */
+  now: Instant;
+  hasBackup: boolean;
+}
+
+/** The stretch that an instant falls into, or the refusal. */
+export function chooseWindow(at: Instant, facts: PlanningFacts): StretchWindow {
+  const window = windowHolding(facts.windows, at);
+  if (window) return window;
+  throw refusal(at, facts);
+}
+
+/** Where the recoverable time ends; for a recovery to the latest point. */
+export function latestPoint(facts: PlanningFacts): Instant {
+  const latest = facts.windows.at(-1);
+  if (!latest) throw refusal(null, facts);
+  return latest.to;
+}
+
+/** True where a target is not covered yet but may be once the archive has caught up with the source. */
+export function mayBecomeCovered(at: Instant | null, facts: PlanningFacts): boolean {
+  if (at === null) return true;
+  const last = facts.windows.at(-1);
+  return at <= facts.now && (last === undefined || at > last.to);
+}
+
+/**
+ * The base to start from: the newest one that the cut does not come before. The candidates are of the cut's stretch,
+ * with no missing bytes between them and the cut.
+ */
+export function chooseBase(cut: LogPosition, candidates: readonly StartingPoint[]): StartingPoint | null {
+  let best: StartingPoint | null = null;
+  for (const point of candidates) {
+    if (point.consistentOrdinal > cut.ordinal) continue;
+    if (best === null || newer(point, best)) best = point;
+  }
+  return best;
+}
+
+/** Sums over the log that a base needs up to the cut. */
+export interface LogToReplay {
+  segments: number;
+  plainBytes: number;
+  storedBytes: number;
+  after: number | null;
+  last: number | null;
+  contiguous: boolean;
+}
+
+/** Composes the plan. @throws Fault LOG_CORRUPT where the catalog's log does not reach from the base to the cut */
+export function composePlan(input: {
+  instanceId: string;
+  target: RecoveryTarget;
+  cut: Cut;
+  base: StartingPoint;
+  baseStoredBytes: number;
+  log: LogToReplay;
+}): RecoveryPlan {
+  const { base, log } = input;
+  const end = input.cut.position.ordinal;
+  if (end > base.replayAfter) {
+    const reaches = log.after !== null && log.last !== null && log.after <= base.replayAfter && log.last >= end;
+    if (!reaches || !log.contiguous) {
+      throw new Fault('LOG_CORRUPT', 'The archived log does not reach from the backup to the requested point', {
+        hint: 'Choose an instant in one of recoveryWindows, or take a new backup to open the next window.',
+        details: { base: base.backupId, position: input.cut.position.text },
+      });
+    }
+  }
+  // What was committed before the base is consistent is part of the base, not of the log after it.
+  const nothingAfterBase = end <= base.consistentOrdinal;
+  const cut = nothingAfterBase ? { ...input.cut, lastKeptNotBefore: null, lastKeptAt: null } : input.cut;
+  return {
+    version: 1,
+    instanceId: input.instanceId,
+    target: input.target,
+    cut,
+    closestPointInTime: cut.lastKeptAt ?? base.consistentAt,
+    stretchId: base.stretchId,
+    baseId: base.backupId,
+    incrementalIds: [],
+    replayAfter: base.replayAfter,
+    logSegments: log.segments,
+    logBytes: log.plainBytes,
+    bytesToFetch: input.baseStoredBytes + log.storedBytes,
+  };
+}
+
+/** Why an instant can't be recovered to, with the nearest ones that can. `at` is null for "the latest". */
+export function refusal(at: Instant | null, facts: PlanningFacts): Fault {
+  const { windows } = facts;
+  const first = windows[0];
+  const last = windows.at(-1);
+  if (!first || !last) {
+    return facts.hasBackup
+      ? new Fault('NO_BACKUP', 'No backup of this instance is joined by archived log', {
+          hint: 'Take a new backup; if this repeats, logArchive tells what is wrong with the log.',
+        })
+      : new Fault('NO_BACKUP', 'This instance has no completed backup', {
+          hint: 'Take one with takeBackup; any instant after its end can then be recovered to.',
+        });
+  }
+  const bounds: JsonObject = { earliest: formatInstant(first.from), latest: formatInstant(last.to) };
+  if (at === null || at > last.to) {
+    const future = at !== null && at > facts.now;
+    return new Fault(
+      'TARGET_TOO_LATE',
+      future ? 'The requested instant lies in the future' : 'The requested instant is later than the archived log',
+      {
+        hint: `Ask for ${formatInstant(last.to)} or earlier${future ? '' : ', or try again in a moment'}.`,
+        details: { ...bounds, nearestBefore: formatInstant(last.to) },
+      },
+    );
+  }
+  if (at < first.from) {
+    return new Fault('TARGET_TOO_EARLY', 'The requested instant is earlier than the first recoverable point', {
+      hint: `Ask for ${formatInstant(first.from)} or later.`,
+      details: { ...bounds, nearestAfter: formatInstant(first.from) },
+    });
+  }
+  const before = windows.filter((window) => window.to < at).at(-1) ?? first;
+  const after = windows.find((window) => window.from > at) ?? last;
+  return new Fault('TARGET_IN_LOG_GAP', 'The requested instant lies in a gap of the archived log', {
+    hint: `The nearest recoverable instants are ${formatInstant(before.to)} and ${formatInstant(after.from)}.`,
+    details: { ...bounds, nearestBefore: formatInstant(before.to), nearestAfter: formatInstant(after.from) },
+  });
+}
+
+/** A position that the log has, and no backup comes before. */
+export function refusalOfPosition(facts: PlanningFacts): Fault {
+  const first = facts.windows[0];
+  if (!first) return refusal(null, facts);
+  return new Fault('TARGET_TOO_EARLY', 'No backup comes before the requested position', {
+    hint: `Ask for a position that was reached after ${formatInstant(first.from)}.`,
+    details: { earliest: formatInstant(first.from) },
+  });
+}
+
+function newer(a: StartingPoint, b: StartingPoint): boolean {
+  if (a.replayAfter !== b.replayAfter) return a.replayAfter > b.replayAfter;
+  if (a.consistentAt !== b.consistentAt) return a.consistentAt > b.consistentAt;
+  return a.backupId > b.backupId;
+}

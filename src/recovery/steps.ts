@@ -1,0 +1,259 @@
+/**
+ * The steps of a recovery and how each is undone:
+ *
+ *   RESERVE            a row and an empty directory for the new instance   undo: both are gone
+ *   RESTORE_BASE       the full backup, into scratch                       undo: scratch is gone
+ *   APPLY_INCREMENTALS the backups that build on it                        undo: nothing of its own
+ *   REPLAY_LOG         the log up to the cut                               undo: nothing of its own
+ *   VERIFY             proof that scratch is the cut                       undo: nothing of its own
+ *   ACTIVATE           into its place, started, shown; last and atomic     undo: stopped
+ *
+ * Every step may run twice and every undo too. Only these change a target instance; the source is never touched.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { uuidv7 } from 'uuidv7';
+import { openBackup, readManifest } from '../backup/manifest.js';
+import type { Catalog, InstanceRecord, RecoveryRecord } from '../catalog/records.js';
+import type { Datastore, RecoveryContext, StoredBackup, StoredSegment } from '../datastores/datastore.js';
+import { Fault, type JsonObject } from '../errors.js';
+import type { Places } from '../instances/places.js';
+import type { Clock } from '../instant.js';
+import type { Cut, RecoveryStepName } from '../model.js';
+import type { ObjectPipeline } from '../storage/pipeline.js';
+import { openSegment } from './planning.js';
+import type { ProgressMeter } from './progress.js';
+
+export interface RunContext {
+  recovery: RecoveryRecord;
+  source: InstanceRecord;
+  datastore: Datastore;
+  catalog: Catalog;
+  pipeline: ObjectPipeline;
+  places: Places;
+  clock: Clock;
+  meter: ProgressMeter;
+  signal: AbortSignal;
+  /** What the steps before this one produced. */
+  outputs: Map<RecoveryStepName, JsonObject>;
+}
+
+/** What a step hands to the catalog when it succeeds. */
+export interface StepResult {
+  output?: JsonObject;
+  /** Set by VERIFY: what was really found. */
+  recoveredTo?: Cut;
+  /** Set by ACTIVATE: the new instance, to be shown in the same transaction in which the recovery succeeds. */
+  activated?: Partial<InstanceRecord>;
+}
+
+export interface Step {
+  readonly name: RecoveryStepName;
+  /** Nothing to do for this plan: the step is recorded as SKIPPED. */
+  skipped?(recovery: RecoveryRecord): boolean;
+  run(context: RunContext): Promise<StepResult>;
+  undo(context: RunContext): Promise<void>;
+}
+
+const nothing = async (): Promise<void> => {};
+
+export const steps: readonly Step[] = [
+  { name: 'RESERVE', run: reserve, undo: unreserve },
+  {
+    name: 'RESTORE_BASE',
+    async run(context) {
+      const base = await stored(context, context.recovery.plan.baseId);
+      const driverContext = await forDriver(context, base, 'base');
+      await rm(driverContext.scratch, { recursive: true, force: true });
+      await mkdir(driverContext.scratch, { recursive: true, mode: 0o711 });
+      await context.datastore.recovery.restoreBase(driverContext);
+      return {};
+    },
+    async undo(context) {
+      await context.datastore.recovery.discard(targetOf(context));
+      await rm(targetOf(context).scratch, { recursive: true, force: true });
+    },
+  },
+  {
+    name: 'APPLY_INCREMENTALS',
+    skipped: ({ plan }) => plan.incrementalIds.length === 0,
+    async run(context) {
+      await context.datastore.recovery.applyIncrementals(await forDriver(context));
+      return {};
+    },
+    undo: nothing,
+  },
+  {
+    name: 'REPLAY_LOG',
+    async run(context) {
+      const reached = await context.datastore.recovery.replayLog(await forDriver(context, undefined, 'log'));
+      const wanted = context.recovery.plan.cut.position;
+      if (reached.stretch !== wanted.stretch || reached.ordinal !== wanted.ordinal) {
+        throw incomplete(wanted.text, reached.text);
+      }
+      return { output: { reached: reached.text } };
+    },
+    undo: nothing,
+  },
+  {
+    name: 'VERIFY',
+    async run(context) {
+      const found = await context.datastore.recovery.verify(await forDriver(context));
+      const wanted = context.recovery.plan.cut.position;
+      if (found.position.ordinal !== wanted.ordinal) throw incomplete(wanted.text, found.position.text);
+      return { recoveredTo: found };
+    },
+    undo: nothing,
+  },
+  {
+    name: 'ACTIVATE',
+    async run(context) {
+      const facts = await context.datastore.recovery.activate(await forDriver(context));
+      await rm(targetOf(context).scratch, { recursive: true, force: true });
+      const { datastoreVersion, endpoint, connectionUri, identity, state } = facts;
+      return {
+        activated: { state: 'ACTIVE', datastoreVersion, endpoint, connectionUri, identity, driverState: state },
+      };
+    },
+    async undo(context) {
+      await context.datastore.recovery.discard(targetOf(context));
+    },
+  },
+];
+
+async function reserve(context: RunContext): Promise<StepResult> {
+  const { recovery, source, catalog, places, clock } = context;
+  const id = recovery.targetId ?? uuidv7();
+  if (recovery.targetId === null) {
+    await catalog.write(async (writer) => {
+      await writer.insertInstance({
+        id,
+        tenantId: source.tenantId,
+        name: recovery.targetName,
+        origin: 'RECOVERED',
+        datastore: source.datastore,
+        datastoreVersion: source.datastoreVersion,
+        flavor: source.flavor,
+        volumeSizeGiB: source.volumeSizeGiB,
+        state: 'PROVISIONING',
+        endpoint: null,
+        connectionUri: null,
+        identity: null,
+        driverState: {},
+        recoveredFromId: source.id,
+        createdByRecoveryId: recovery.id,
+        archiveHealthy: true,
+        archiveMessage: null,
+        createdAt: clock(),
+        deletedAt: null,
+      });
+      await writer.updateRecovery(recovery.id, { targetId: id });
+    });
+    recovery.targetId = id;
+  }
+  await mkdir(places.instanceHome(id), { recursive: true, mode: 0o700 });
+  return { output: { targetId: id } };
+}
+
+async function unreserve(context: RunContext): Promise<void> {
+  const { recovery, catalog, places } = context;
+  const { targetId } = recovery;
+  if (targetId === null) return;
+  await rm(places.instanceHome(targetId), { recursive: true, force: true });
+  await catalog.write(async (writer) => {
+    await writer.updateRecovery(recovery.id, { targetId: null });
+    await writer.deleteInstance(targetId);
+  });
+  recovery.targetId = null;
+}
+
+function targetOf({ recovery, places }: RunContext): { id: string; home: string; scratch: string } {
+  const id = recovery.targetId ?? '';
+  return { id, home: places.instanceHome(id), scratch: places.recoveryScratch(recovery.id) };
+}
+
+async function stored(context: RunContext, backupId: string): Promise<StoredBackup> {
+  const backup = await context.catalog.read.backup(backupId);
+  if (!backup?.manifest || backup.state !== 'COMPLETED') {
+    throw new Fault('BACKUP_NOT_FOUND', `Backup ${backupId} of this plan is gone`, {
+      hint: 'Start the recovery again: a new plan uses the backups that are there.',
+    });
+  }
+  const manifest = await readManifest(context.pipeline, backup.manifest);
+  return openBackup(context.pipeline, manifest, context.signal);
+}
+
+/** `counting` names whose bytes move the progress in this step; what is only looked at again does not. */
+async function forDriver(
+  context: RunContext,
+  base?: StoredBackup,
+  counting?: 'base' | 'log',
+): Promise<RecoveryContext> {
+  const { recovery, source, meter, signal } = context;
+  const { plan } = recovery;
+  const opened = base ?? (await stored(context, plan.baseId));
+  const incrementals: StoredBackup[] = [];
+  for (const id of plan.incrementalIds) incrementals.push(await stored(context, id));
+  const { id, home, scratch } = targetOf(context);
+  return {
+    source: { id: source.id, state: source.driverState, datastoreVersion: source.datastoreVersion },
+    target: { id, home },
+    scratch,
+    base: counting === 'base' ? countParts(opened, meter) : opened,
+    incrementals,
+    cut: plan.cut,
+    segments: (order) => segmentsOf(context, order, counting === 'log'),
+    progress: { replayedTo: (at) => meter.replayedTo(at), message: (text) => meter.message(text) },
+    signal,
+  };
+}
+
+const SEGMENTS_PER_PAGE = 64;
+
+async function* segmentsOf(
+  context: RunContext,
+  order: 'oldest-first' | 'newest-first',
+  counted: boolean,
+): AsyncGenerator<StoredSegment> {
+  const { catalog, pipeline, signal, meter } = context;
+  const { plan } = context.recovery;
+  let range = { after: plan.replayAfter, last: plan.cut.position.ordinal };
+  while (range.after < range.last) {
+    const page = await catalog.read.segments(plan.stretchId, range, order, SEGMENTS_PER_PAGE);
+    for (const record of page) {
+      signal.throwIfAborted();
+      const segment = openSegment(pipeline, record, signal);
+      yield counted ? { ...segment, read: () => count(segment.read(), record.object, meter) } : segment;
+    }
+    const end = page.at(-1);
+    if (!end) return;
+    range = order === 'oldest-first' ? { ...range, after: end.last } : { ...range, last: end.after };
+  }
+}
+
+function countParts(backup: StoredBackup, meter: ProgressMeter): StoredBackup {
+  // A part's stored size is not the driver's business; the backup's bytes advance in proportion to the plain ones.
+  return {
+    ...backup,
+    parts: backup.parts.map((part) => ({ ...part, read: () => count(part.read(), part, meter) })),
+  };
+}
+
+/** Tells the meter of stored bytes in proportion to the plain ones that pass. */
+async function* count(
+  bytes: AsyncIterable<Buffer>,
+  size: { plainBytes: number; storedBytes?: number },
+  meter: ProgressMeter,
+): AsyncGenerator<Buffer> {
+  const ratio = (size.storedBytes ?? size.plainBytes) / Math.max(1, size.plainBytes);
+  for await (const chunk of bytes) {
+    meter.addBytes(Math.round(chunk.length * ratio));
+    yield chunk;
+  }
+}
+
+function incomplete(wanted: string, reached: string): Fault {
+  return new Fault('RECOVERY_INCOMPLETE', `The recovered data ends at ${reached}, not at ${wanted}`, {
+    hint: 'Nothing was kept. Recover to an earlier instant, and have the log archive checked.',
+    details: { wanted, reached },
+  });
+}

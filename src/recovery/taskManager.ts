@@ -1,0 +1,147 @@
+/** Claims waiting recoveries, a bounded number at a time, takes up interrupted ones, and stops them all cleanly. */
+import type { Logger } from 'pino';
+import type { Catalog, RecoveryRecord } from '../catalog/records.js';
+import type { DatastoreRegistry } from '../datastores/registry.js';
+import { Fault } from '../errors.js';
+import type { Places } from '../instances/places.js';
+import type { Clock } from '../instant.js';
+import type { ObjectPipeline } from '../storage/pipeline.js';
+import { type ProgressHub, ProgressMeter } from './progress.js';
+import { Cancelled, drive, ServiceStopping } from './runner.js';
+import { assertTransition } from './runState.js';
+import type { RunContext } from './steps.js';
+
+export interface TaskManagerOptions {
+  catalog: Catalog;
+  datastores: DatastoreRegistry;
+  pipeline: ObjectPipeline;
+  places: Places;
+  hub: ProgressHub;
+  clock: Clock;
+  logger: Logger;
+  /** Recoveries that run at the same time; at least 1. */
+  concurrency: number;
+  /** The new instance is committed as ACTIVE: its own capture begins. */
+  onActivated(instanceId: string): Promise<void>;
+}
+
+interface Run {
+  abort: AbortController;
+  ended: Promise<void>;
+}
+
+export class TaskManager {
+  private readonly running = new Map<string, Run>();
+  private stopping = false;
+  private claiming: Promise<void> = Promise.resolve();
+
+  constructor(private readonly options: TaskManagerOptions) {}
+
+  /** Goes on with what an earlier life of the service was doing, then with what waits. */
+  async start(): Promise<void> {
+    for (const recovery of await this.options.catalog.read.recoveriesInStates(['RUNNING', 'UNWINDING'])) {
+      this.launch(recovery);
+    }
+    this.wake();
+  }
+
+  /** Something may be waiting. */
+  wake(): void {
+    this.claiming = this.claiming
+      .then(() => this.claim())
+      .catch((error: unknown) => {
+        this.options.logger.error({ err: error }, 'could not claim a recovery');
+      });
+  }
+
+  /** Interrupts a run in this process so that it unwinds; false where it does not run here. */
+  interrupt(recoveryId: string): boolean {
+    const run = this.running.get(recoveryId);
+    run?.abort.abort(new Cancelled('cancelled'));
+    return run !== undefined;
+  }
+
+  /** Tries the undo of a STUCK recovery again; it is already UNWINDING in the catalog. */
+  resume(recovery: RecoveryRecord): void {
+    if (!this.running.has(recovery.id)) this.launch(recovery);
+  }
+
+  /** Interrupts everything without undoing it: the next start goes on. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.claiming;
+    for (const { abort } of this.running.values()) abort.abort(new ServiceStopping('the service is stopping'));
+    await Promise.all([...this.running.values()].map(({ ended }) => ended));
+  }
+
+  private async claim(): Promise<void> {
+    const { catalog, clock, concurrency } = this.options;
+    while (!this.stopping && this.running.size < concurrency) {
+      const [next] = await catalog.read.recoveriesInStates(['QUEUED']);
+      if (!next) return;
+      assertTransition(next.state, 'RUNNING');
+      const startedAt = clock();
+      const claimed = await catalog.write((writer) =>
+        writer.moveRecovery(next.id, 'QUEUED', { state: 'RUNNING', startedAt }),
+      );
+      if (claimed) this.launch({ ...next, state: 'RUNNING', startedAt });
+    }
+  }
+
+  private launch(recovery: RecoveryRecord): void {
+    const abort = new AbortController();
+    const ended = this.execute(recovery, abort.signal)
+      .catch((error: unknown) => {
+        this.options.logger.error(
+          { recoveryId: recovery.id, err: error },
+          'recovery interrupted; it goes on at the next start',
+        );
+      })
+      .finally(() => {
+        this.running.delete(recovery.id);
+        this.wake();
+      });
+    this.running.set(recovery.id, { abort, ended });
+    if (recovery.cancelRequested && recovery.state === 'RUNNING') abort.abort(new Cancelled('cancelled'));
+  }
+
+  private async execute(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
+    const { catalog, datastores, pipeline, places, hub, clock, logger, onActivated } = this.options;
+    const source = await catalog.read.instance(recovery.sourceId);
+    const base = await catalog.read.backup(recovery.plan.baseId);
+    if (!source) throw new Fault('INTERNAL', `recovery ${recovery.id} has no source`);
+    const meter = new ProgressMeter({
+      recoveryId: recovery.id,
+      from: recovery.progress,
+      bytesTotal: recovery.plan.bytesToFetch,
+      clock,
+      hub,
+      store: (progress) => catalog.write((writer) => writer.updateRecovery(recovery.id, { progress })),
+    });
+    const context: RunContext = {
+      recovery,
+      source,
+      datastore: datastores.get(source.datastore),
+      catalog,
+      pipeline,
+      places,
+      clock,
+      meter,
+      signal,
+      outputs: new Map(),
+    };
+    const bytesOfBase = base?.storedBytes ?? 0;
+    await drive({
+      context,
+      logger,
+      bytesBefore: (step) =>
+        step === 'RESERVE' || step === 'RESTORE_BASE'
+          ? 0
+          : step === 'APPLY_INCREMENTALS' || step === 'REPLAY_LOG'
+            ? bytesOfBase
+            : recovery.plan.bytesToFetch,
+    });
+    logger.info({ recoveryId: recovery.id, state: recovery.state }, 'recovery ended');
+    if (recovery.state === 'SUCCEEDED' && recovery.targetId !== null) await onActivated(recovery.targetId);
+  }
+}

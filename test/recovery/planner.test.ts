@@ -1,0 +1,160 @@
+/** The planner's decisions, case by case. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Fault, type FaultCode } from '../../src/errors.js';
+import { formatInstant, type Instant, instant } from '../../src/instant.js';
+import type { Cut, LogPosition } from '../../src/model.js';
+import {
+  chooseBase,
+  chooseWindow,
+  composePlan,
+  type LogToReplay,
+  latestPoint,
+  mayBecomeCovered,
+  type PlanningFacts,
+  refusalOfPosition,
+} from '../../src/recovery/planner.js';
+import type { StartingPoint, StretchWindow } from '../../src/recovery/windows.js';
+
+const SECOND = 1_000_000;
+const at = (seconds: number): Instant => instant(seconds * SECOND);
+
+function window(from: number, to: number, stretchId = 's1'): StretchWindow {
+  return { stretchId, from: at(from), to: at(to), startsBecause: 'FIRST_BACKUP', endsBecause: 'LATEST_ARCHIVED' };
+}
+
+function facts(windows: StretchWindow[], now = 1000): PlanningFacts {
+  return { windows, now: at(now), hasBackup: windows.length > 0 };
+}
+
+function position(ordinal: number): LogPosition {
+  return { stretch: '1', ordinal, text: `1/${ordinal}` };
+}
+
+function point(backupId: string, consistentOrdinal: number, replayAfter = consistentOrdinal): StartingPoint {
+  return { backupId, stretchId: 's1', consistentAt: at(consistentOrdinal), consistentOrdinal, replayAfter };
+}
+
+function refused(code: FaultCode, details: Record<string, Instant> = {}): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof Fault);
+    assert.equal(error.code, code);
+    assert.ok(error.hint, 'every refusal says what to do next');
+    for (const [key, value] of Object.entries(details)) assert.equal(error.details[key], formatInstant(value), key);
+    return true;
+  };
+}
+
+test('both ends of a window belong to it, the microseconds beside them do not', () => {
+  const known = facts([window(100, 200)]);
+  assert.equal(chooseWindow(at(100), known).stretchId, 's1');
+  assert.equal(chooseWindow(at(200), known).stretchId, 's1');
+  assert.throws(() => chooseWindow(instant(at(100) - 1), known), refused('TARGET_TOO_EARLY'));
+  assert.throws(() => chooseWindow(instant(at(200) + 1), known), refused('TARGET_TOO_LATE'));
+});
+
+test('refusals name the code and the nearest good instants', () => {
+  const known = facts([window(100, 200), window(300, 400, 's2')]);
+  const ends = { earliest: at(100), latest: at(400) };
+  assert.throws(() => chooseWindow(at(50), known), refused('TARGET_TOO_EARLY', { ...ends, nearestAfter: at(100) }));
+  assert.throws(() => chooseWindow(at(450), known), refused('TARGET_TOO_LATE', { ...ends, nearestBefore: at(400) }));
+  assert.throws(
+    () => chooseWindow(at(250), known),
+    refused('TARGET_IN_LOG_GAP', { ...ends, nearestBefore: at(200), nearestAfter: at(300) }),
+  );
+  assert.throws(() => chooseWindow(at(2000), known), /lies in the future/);
+  assert.throws(() => chooseWindow(at(50), facts([])), refused('NO_BACKUP'));
+  assert.throws(() => chooseWindow(at(50), { ...facts([]), hasBackup: true }), refused('NO_BACKUP'));
+});
+
+test('an instant in two windows means the earlier stretch, so that later log never changes it', () => {
+  assert.equal(chooseWindow(at(150), facts([window(100, 200), window(140, 300, 's2')])).stretchId, 's1');
+});
+
+test('the latest point is the end of the last window', () => {
+  assert.equal(latestPoint(facts([window(100, 200), window(300, 400)])), at(400));
+  assert.throws(() => latestPoint(facts([])), refused('NO_BACKUP'));
+});
+
+test('a fence is worth asking for only between the end of coverage and now', () => {
+  const known = facts([window(100, 200)], 1000);
+  assert.equal(mayBecomeCovered(at(150), known), false);
+  assert.equal(mayBecomeCovered(at(200), known), false);
+  assert.equal(mayBecomeCovered(at(201), known), true);
+  assert.equal(mayBecomeCovered(at(1000), known), true);
+  assert.equal(mayBecomeCovered(at(1001), known), false);
+  assert.equal(mayBecomeCovered(null, known), true);
+});
+
+test('the base is the newest one that the cut does not come before', () => {
+  const bases = [point('old', 10), point('new', 50), point('later', 90)];
+  assert.equal(chooseBase(position(60), bases)?.backupId, 'new');
+  assert.equal(chooseBase(position(50), bases)?.backupId, 'new');
+  assert.equal(chooseBase(position(49), bases)?.backupId, 'old');
+  assert.equal(chooseBase(position(9), bases), null);
+  // Consistent only at 80, although its replay begins at 40: not usable for 60.
+  assert.equal(chooseBase(position(60), [point('old', 10), point('slow', 80, 40)])?.backupId, 'old');
+});
+
+const cutAt = (ordinal: number): Cut => ({
+  position: position(ordinal),
+  lastKeptNotBefore: at(ordinal - 1),
+  lastKeptAt: at(ordinal),
+  firstDroppedAt: at(ordinal + 1),
+});
+const log = (change: Partial<LogToReplay> = {}): LogToReplay => ({
+  segments: 3,
+  plainBytes: 300,
+  storedBytes: 200,
+  after: 40,
+  last: 100,
+  contiguous: true,
+  ...change,
+});
+const compose = (cut: Cut, base: StartingPoint, totals: LogToReplay) =>
+  composePlan({
+    instanceId: 'i',
+    target: { pointInTime: at(500), position: null },
+    cut,
+    base,
+    baseStoredBytes: 1000,
+    log: totals,
+  });
+
+test('a plan names its base, its log and the closest point', () => {
+  const plan = compose(cutAt(60), point('b', 50, 45), log());
+  assert.equal(plan.baseId, 'b');
+  assert.equal(plan.replayAfter, 45);
+  assert.equal(plan.bytesToFetch, 1200);
+  assert.equal(plan.logSegments, 3);
+  assert.equal(plan.closestPointInTime, at(60));
+});
+
+test('nothing committed after the base: the closest point is the base itself', () => {
+  const plan = compose(cutAt(50), point('b', 50, 45), log());
+  assert.equal(plan.cut.lastKeptAt, null);
+  assert.equal(plan.cut.lastKeptNotBefore, null);
+  assert.equal(plan.closestPointInTime, at(50));
+});
+
+test('log that does not reach from the base to the cut is never planned with', () => {
+  const base = point('b', 50, 45);
+  for (const totals of [
+    log({ after: 46 }),
+    log({ last: 59 }),
+    log({ contiguous: false }),
+    log({ after: null, last: null, segments: 0 }),
+  ]) {
+    assert.throws(() => compose(cutAt(60), base, totals), refused('LOG_CORRUPT'));
+  }
+});
+
+test('without any log to replay, none is asked for', () => {
+  const plan = compose(cutAt(45), point('b', 45), log({ after: null, last: null, segments: 0 }));
+  assert.equal(plan.closestPointInTime, at(45));
+});
+
+test('a position before every backup is too early', () => {
+  assert.equal(refusalOfPosition(facts([window(100, 200)])).code, 'TARGET_TOO_EARLY');
+  assert.equal(refusalOfPosition(facts([])).code, 'NO_BACKUP');
+});

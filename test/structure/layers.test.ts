@@ -1,0 +1,120 @@
+/** Who may import whom. Read from the sources, so that a new file is under the rules from its first day. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+
+const root = path.resolve(import.meta.dirname, '../../..');
+const src = path.join(root, 'src');
+
+/** Rooms of src/ and, for each, the rooms it may import from besides itself. Files directly in src/ are rooms too. */
+const ground = ['errors', 'instant', 'model'];
+const allowed: Record<string, string[]> = {
+  errors: [],
+  instant: ['errors'],
+  model: ['errors', 'instant'],
+  storage: ground,
+  datastores: ground,
+  catalog: ground,
+  services: [...ground, 'catalog'],
+  backup: [...ground, 'services', 'catalog', 'datastores', 'storage'],
+  recovery: [...ground, 'services', 'catalog', 'datastores', 'storage', 'backup', 'instances'],
+  instances: [...ground, 'services', 'catalog', 'datastores', 'storage', 'backup', 'recovery'],
+  gateway: [...ground, 'services', 'catalog'],
+  config: [],
+  homeLock: ['instances'],
+};
+
+/** Packages that only some rooms may use. */
+const confined: Record<string, string[]> = {
+  typeorm: ['catalog'],
+  sqlite3: ['datastores', 'catalog', 'homeLock'],
+  pg: ['datastores'],
+  fastify: ['gateway'],
+  graphql: ['gateway'],
+  'type-graphql': ['gateway'],
+  '@apollo/server': ['gateway'],
+  zod: ['config', 'backup'],
+};
+
+interface Import {
+  file: string;
+  room: string;
+  specifier: string;
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(path.join(src, file), 'utf8');
+  const room = roomOf(path.join(src, file));
+  const specifiers = [...text.matchAll(/(?:^|\n)(?:import|export)\b[^;'"]*?(?:from\s+)?['"]([^'"]+)['"]/g)];
+  const dynamic = [...text.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g)];
+  return [...specifiers, ...dynamic].map((match) => ({ file, room, specifier: String(match[1]) }));
+}
+
+function roomOf(absolute: string): string {
+  const [first = ''] = path.relative(src, absolute).split(path.sep);
+  return first.replace(/\.[jt]s$/, '');
+}
+
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+const imports = files.flatMap(importsOf);
+
+test('the sources are really read', () => {
+  assert.ok(files.length > 20);
+  assert.ok(imports.some(({ room, specifier }) => room === 'recovery' && specifier.startsWith('../catalog/')));
+});
+
+test('a room imports only from the rooms below it', () => {
+  const broken = imports.filter(({ file, room, specifier }) => {
+    if (room === 'main' || !specifier.startsWith('.')) return false;
+    const target = path.resolve(src, path.dirname(file), specifier);
+    if (!target.startsWith(src)) return room !== 'catalog' || !specifier.includes('/migrations/');
+    const other = roomOf(target);
+    return other !== room && !(allowed[room] ?? []).includes(other);
+  });
+  assert.deepEqual(
+    broken.map(({ file, specifier }) => `${file} imports ${specifier}`),
+    [],
+  );
+});
+
+test('only main reads the configuration', () => {
+  const readers = imports.filter(({ file, specifier }) => specifier.endsWith('/config.js') && file !== 'main.ts');
+  assert.deepEqual(readers, []);
+});
+
+test('datastores do not know each other', () => {
+  const broken = imports.filter(({ file, specifier }) => {
+    const [, own] = file.split(path.sep);
+    const match = /^\.\.\/(\w+)\//.exec(specifier);
+    return file.startsWith('datastores/') && match && own !== undefined && !own.endsWith('.ts') && match[1] !== own;
+  });
+  assert.deepEqual(
+    broken.filter(({ specifier }) => !['../../', '../datastore.js'].some((prefix) => specifier.startsWith(prefix))),
+    [],
+  );
+});
+
+test('some packages stay in their rooms', () => {
+  const broken = imports.filter(({ room, specifier }) => {
+    const name = Object.keys(confined).find((each) => specifier === each || specifier.startsWith(`${each}/`));
+    return name !== undefined && !confined[name]?.includes(room);
+  });
+  assert.deepEqual(
+    broken.map(({ file, specifier }) => `${file} imports ${specifier}`),
+    [],
+  );
+});
+
+test('planner, windows and run states are pure', () => {
+  for (const file of ['planner.ts', 'windows.ts', 'runState.ts']) {
+    const text = readFileSync(path.join(src, 'recovery', file), 'utf8');
+    assert.doesNotMatch(text, /node:|Date\.|Math\.random|performance|\bawait\b|\basync\b/, file);
+  }
+});
+
+test('no room without a rule', () => {
+  const rooms = new Set(imports.map(({ room }) => room));
+  rooms.delete('main');
+  assert.deepEqual([...rooms].filter((room) => !(room in allowed)).sort(), []);
+});
