@@ -31,13 +31,10 @@ export function segmentReads(manager: EntityManager): SegmentReads {
     async segmentTotals(stretchId, range) {
       const [first] = await rowsIn(manager, stretchId, range, 'oldest-first', 1);
       const [last] = await rowsIn(manager, stretchId, range, 'newest-first', 1);
-      const broken = await manager.existsBy(gapEntity, {
-        stretchId,
-        after: LessThan(range.last),
-        last: MoreThan(range.after),
-      });
+      const overlapping = { stretchId, after: LessThan(range.last), last: MoreThan(range.after) };
+      const contiguous = range.last <= range.after || !(await manager.existsBy(gapEntity, overlapping));
       if (!first || !last) {
-        return { segments: 0, plainBytes: 0, storedBytes: 0, after: null, last: null, contiguous: !broken };
+        return { segments: 0, plainBytes: 0, storedBytes: 0, after: null, last: null, contiguous };
       }
       return {
         segments: last.runningSegments - first.runningSegments + 1,
@@ -45,7 +42,7 @@ export function segmentReads(manager: EntityManager): SegmentReads {
         storedBytes: last.runningStoredBytes - first.runningStoredBytes + first.object.storedBytes,
         after: first.after,
         last: last.last,
-        contiguous: !broken,
+        contiguous,
       };
     },
 
@@ -116,8 +113,8 @@ export function segmentChanges(manager: EntityManager): SegmentChanges {
 
 /** Segments that overlap (after, last]. Both ends bound the same index, so that nothing outside the range is looked at. */
 function rowsIn(manager: EntityManager, stretchId: string, range: Range, order: Order, limit: number) {
-  // TypeORM takes a limit of 0 for none.
-  if (limit < 1) return Promise.resolve([]);
+  // An empty range may lie inside a segment and still asks for nothing; TypeORM takes a limit of 0 for none.
+  if (range.last <= range.after || limit < 1) return Promise.resolve([]);
   return (
     manager
       .createQueryBuilder(segmentEntity, 'segment')
