@@ -1,0 +1,45 @@
+/** Says what a failing file system means to whoever asked for an object. */
+import { Fault, invalidArgument } from '../errors.js';
+
+/** The code of a system error, such as ENOENT; null for any other thing thrown. */
+export function systemCode(thrown: unknown): string | null {
+  if (!(thrown instanceof Error) || !('code' in thrown) || !('syscall' in thrown)) return null;
+  return String(thrown.code);
+}
+
+/** A system error as a Fault; everything else, Faults and a signal's reason among them, as it was. */
+export function fileFault(thrown: unknown, doing: string, dir: string): unknown {
+  const code = systemCode(thrown);
+  if (code === null) return thrown;
+  const said = `${doing} failed: ${code}`;
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new Fault('STORAGE_FULL', said, {
+        hint: `Free space under ${dir} or raise its quota, then try again.`,
+        cause: thrown,
+      });
+    case 'ENAMETOOLONG':
+      return invalidArgument('key', said, 'Use shorter segments: most file systems take 255 characters.');
+    case 'EISDIR':
+    case 'ENOTDIR':
+    case 'ENOTEMPTY':
+    case 'EEXIST':
+      return invalidArgument('key', said, 'In a directory an object cannot have the name of another one’s prefix.');
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return unavailable(`Give the service's user the right to read and write under ${dir}, then try again.`);
+    case 'EMFILE':
+    case 'ENFILE':
+      return unavailable('Raise the limit of open files for the service, then try again.');
+    case 'ENOENT':
+      return unavailable(`Check that ${dir} is there and mounted, then try again.`);
+    default:
+      return unavailable(`Check the disk under ${dir} and the system's log, then try again.`);
+  }
+
+  function unavailable(hint: string): Fault {
+    return new Fault('STORAGE_UNAVAILABLE', said, { hint, cause: thrown });
+  }
+}
