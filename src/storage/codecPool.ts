@@ -16,10 +16,11 @@ interface Waiter {
 
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
 class Seat {
-  readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url));
+  private readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url));
   readonly waiting = new Map<number, Waiter>();
   objects = 0;
   private gone: Fault | null = null;
+  private ending = false;
   private lastId = 0;
 
   constructor(onGone: (seat: Seat) => void) {
@@ -52,10 +53,16 @@ class Seat {
     });
   }
 
+  async end(): Promise<void> {
+    this.ending = true;
+    await this.worker.terminate();
+  }
+
   private settle(reply: CodecReply): void {
     const waiter = this.waiting.get(reply.id);
     this.waiting.delete(reply.id);
-    if (this.waiting.size === 0) this.worker.unref();
+    // terminate() counts on a thread that keeps the process alive until it has ended.
+    if (this.waiting.size === 0 && !this.ending) this.worker.unref();
     if (reply.error === null) waiter?.resolve(reply);
     else waiter?.reject(new Fault('INTERNAL', 'A block could not be compressed', { cause: new Error(reply.error) }));
   }
@@ -103,7 +110,7 @@ export class CodecPool {
   /** Ends the threads; what they still owed is rejected. */
   async close(): Promise<void> {
     this.closed = true;
-    await Promise.all(this.seats.map((seat) => seat.worker.terminate()));
+    await Promise.all(this.seats.map((seat) => seat.end()));
   }
 
   private pick(load: (seat: Seat) => number): Seat {

@@ -21,11 +21,6 @@ export function fileFault(thrown: unknown, doing: string, dir: string): unknown 
       });
     case 'ENAMETOOLONG':
       return invalidArgument('key', said, 'Use shorter segments: most file systems take 255 characters.');
-    case 'EISDIR':
-    case 'ENOTDIR':
-    case 'ENOTEMPTY':
-    case 'EEXIST':
-      return invalidArgument('key', said, 'In a directory an object cannot have the name of another one’s prefix.');
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
@@ -42,4 +37,16 @@ export function fileFault(thrown: unknown, doing: string, dir: string): unknown 
   function unavailable(hint: string): Fault {
     return new Fault('STORAGE_UNAVAILABLE', said, { hint, cause: thrown });
   }
+}
+
+/** What giving an object its name may fail with where it has the name of another object's directory, or runs through an object. */
+const CLASHES = ['EISDIR', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'];
+
+export function nameClash(thrown: unknown, key: string): unknown {
+  if (!CLASHES.includes(systemCode(thrown) ?? '')) return thrown;
+  return invalidArgument(
+    'key',
+    `${key} and the name of a stored object are prefixes of each other`,
+    'In a directory that cannot be: use another key.',
+  );
 }

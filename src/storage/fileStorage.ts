@@ -10,7 +10,8 @@ import { addAbortSignal, type Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { invalidArgument } from '../errors.js';
 import { abortable } from './abortable.js';
-import { fileFault, systemCode } from './fileFaults.js';
+import { syncDirectory, writeDurably } from './durableFile.js';
+import { fileFault, nameClash, systemCode } from './fileFaults.js';
 import { FileReadable } from './fileReadable.js';
 import { checkKey } from './objectKey.js';
 import type { ObjectInfo, ObjectKey, Storage } from './storage.js';
@@ -62,9 +63,9 @@ export class FileStorage implements Storage {
     const temporary = path.join(this.incoming, randomUUID());
     try {
       return await this.doing(`Storing ${key}`, async () => {
-        const bytes = await writeDurably(temporary, sourceOf(body, signal));
+        const bytes = await writeDurably(temporary, FILE_MODE, sourceOf(body, signal));
         signal?.throwIfAborted();
-        await this.place(temporary, target);
+        await this.place(temporary, target, key);
         return { key, bytes };
       });
     } catch (error) {
@@ -146,15 +147,17 @@ export class FileStorage implements Storage {
   }
 
   /** Gives a finished file its name and makes that durable. */
-  private async place(temporary: string, target: string): Promise<void> {
+  private async place(temporary: string, target: string, key: ObjectKey): Promise<void> {
     const dir = path.dirname(target);
     for (let attempt = 1; ; attempt += 1) {
       try {
         await rename(temporary, target);
         break;
       } catch (error) {
-        if (systemCode(error) !== 'ENOENT' || attempt === PLACING_ATTEMPTS) throw error;
-        await mkdir(dir, { recursive: true, mode: DIRECTORY_MODE });
+        if (systemCode(error) !== 'ENOENT' || attempt === PLACING_ATTEMPTS) throw nameClash(error, key);
+        await mkdir(dir, { recursive: true, mode: DIRECTORY_MODE }).catch((failed) => {
+          throw nameClash(failed, key);
+        });
       }
     }
     try {
@@ -238,32 +241,4 @@ async function isObject(handle: FileHandle): Promise<boolean> {
     if (!file) await handle.close();
   }
   return file;
-}
-
-/** Writes a new file and waits until its bytes are on disk; answers how many. */
-async function writeDurably(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
-  const handle = await open(file, 'wx', FILE_MODE);
-  let bytes = 0;
-  try {
-    for await (const chunk of body) {
-      for (let done = 0; done < chunk.length; ) {
-        const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, null);
-        done += bytesWritten;
-      }
-      bytes += chunk.length;
-    }
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  return bytes;
-}
-
-async function syncDirectory(dir: string): Promise<void> {
-  const handle = await open(dir, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -54,6 +54,7 @@ export async function* readObject(
   signal?.throwIfAborted();
   const stream = await storage.get(object.key, signal);
   if (!stream) throw damaged(object, damage, 'missing');
+  stream.on('error', () => {}); // the iteration reports it; one that comes after its end has nobody else to catch it
   const findings: Findings = { storedBytes: 0, extended: false, plainBytes: 0, problem: null };
   let codec: ObjectCodec | null = null;
   try {
