@@ -242,7 +242,7 @@ export interface CatalogReader {
   steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
 }
 
-/** Changes are by id; one that finds no row throws. `from` guards a change of state: null is answered when it no longer holds. */
+/** Changes are by id; one that finds no row throws. What is undefined in a change stays as it is. */
 export interface CatalogWriter extends CatalogReader {
   insertInstance(record: InstanceRecord): Promise<void>;
   updateInstance(id: string, change: Partial<Omit<InstanceRecord, 'id'>>): Promise<void>;
@@ -252,10 +252,16 @@ export interface CatalogWriter extends CatalogReader {
   insertBackup(record: BackupRecord): Promise<void>;
   updateBackup(id: string, change: Partial<Omit<BackupRecord, 'id' | 'instanceId'>>): Promise<void>;
 
+  /** A stretch begins empty: lastOrdinal = startOrdinal, no segments, no bytes. */
   insertStretch(record: StretchRecord): Promise<void>;
+  /** A lastOrdinal other than the present one throws: insertSegment alone moves it. */
   updateStretch(id: string, change: Partial<Omit<StretchRecord, 'id' | 'instanceId'>>): Promise<void>;
   /** Raises coveredTo of many stretches at once; never lowers one. */
   raiseCoverage(coverage: ReadonlyMap<string, Instant>): Promise<void>;
+  /**
+   * Appends to a stretch: `after` must be the stretch's lastOrdinal, else it throws. Moves the stretch's lastOrdinal,
+   * lastText, coveredTo, segments and bytes along; latestCommitAt is worked out here, the one given is ignored.
+   */
   insertSegment(record: SegmentRecord): Promise<void>;
   insertGap(record: GapRecord): Promise<void>;
 

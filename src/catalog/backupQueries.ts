@@ -1,0 +1,78 @@
+/** Reads and changes of backups. */
+import { type EntityManager, In } from 'typeorm';
+import { instant } from '../instant.js';
+import type { StoredObject } from '../model.js';
+import { type BackupRow, backupEntity } from './backupEntity.js';
+import { changeRow, insertRows } from './changeRows.js';
+import { newestFirst } from './pages.js';
+import type { BackupRecord, CatalogReader, CatalogWriter } from './records.js';
+
+type BackupReads = Pick<
+  CatalogReader,
+  'backup' | 'backupsByIds' | 'backups' | 'startingPoints' | 'earliestStartByStretch' | 'backupsInStates'
+>;
+type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
+
+const NO_MANIFEST: BackupRow['manifest'] = { key: null, plainBytes: null, storedBytes: null, sha256: null };
+
+export function backupReads(manager: EntityManager): BackupReads {
+  const backups = manager.getRepository(backupEntity);
+
+  return {
+    async backup(id) {
+      const row = await backups.findOneBy({ id });
+      return row && toRecord(row);
+    },
+
+    async backupsByIds(ids) {
+      return (await backups.findBy({ id: In(ids) })).map(toRecord);
+    },
+
+    async backups({ instanceId, states, before }, page) {
+      const query = backups.createQueryBuilder('backup').where({ instanceId, state: In(states) });
+      if (before !== null) query.andWhere('backup.consistentAt <= :before', { before });
+      return (await newestFirst(query, 'startedAt', ['instanceId', instanceId], page)).map(toRecord);
+    },
+
+    async startingPoints({ instanceId, before }, page) {
+      const query = backups.createQueryBuilder('backup').where({ instanceId, state: 'COMPLETED' });
+      if (before !== null) query.andWhere('backup.consistentAt <= :before', { before });
+      return (await newestFirst(query, 'consistentAt', ['instanceId', instanceId], page)).map(toRecord);
+    },
+
+    async earliestStartByStretch(instanceIds) {
+      const rows: { stretchId: string; earliest: number | string }[] = await backups
+        .createQueryBuilder('backup')
+        .select('backup.stretchId', 'stretchId')
+        .addSelect('MIN(backup.consistentAt)', 'earliest')
+        .where({ instanceId: In(instanceIds), state: 'COMPLETED' })
+        .groupBy('backup.stretchId')
+        .getRawMany();
+      return new Map(rows.map(({ stretchId, earliest }) => [stretchId, instant(Number(earliest))]));
+    },
+
+    async backupsInStates(states) {
+      const rows = await backups.find({ where: { state: In(states) }, order: { startedAt: 'ASC', id: 'ASC' } });
+      return rows.map(toRecord);
+    },
+  };
+}
+
+export function backupChanges(manager: EntityManager): BackupChanges {
+  return {
+    async insertBackup(record) {
+      await insertRows(manager, backupEntity, [{ ...record, manifest: record.manifest ?? NO_MANIFEST }]);
+    },
+
+    async updateBackup(id, { manifest, ...change }) {
+      const row: Partial<BackupRow> = change;
+      if (manifest !== undefined) row.manifest = manifest ?? NO_MANIFEST;
+      await changeRow(manager, backupEntity, { id }, row);
+    },
+  };
+}
+
+function toRecord(row: BackupRow): BackupRecord {
+  // The four columns are null together; the table allows nothing else where it matters, in a COMPLETED backup.
+  return { ...row, manifest: row.manifest.key === null ? null : (row.manifest as StoredObject) };
+}

@@ -1,0 +1,77 @@
+/**
+ * The work done on one object's bytes: blocks to and from LZ4, and the running SHA-256. Synchronous and costly;
+ * codecWorker.ts runs it beside the main thread.
+ */
+import { createHash } from 'node:crypto';
+import { compressSync, uncompressSync } from 'lz4-napi';
+import { BLOCK_HEADER_BYTES, blockHeader, putBlockHeader } from './objectFormat.js';
+
+/** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
+const WORTHWHILE = 0.97;
+
+/** lz4-napi puts the plain length (u32, little-endian) before the block, just where the block header has it too. */
+const PREFIX_BYTES = 4;
+
+/**
+ * Makes a stored block of the plain bytes in `space`, in place, and answers the part of `space` that it fills.
+ * @param space room for a block header, then `plainBytes` plain bytes (1 to MAX_BLOCK_BYTES)
+ */
+export function encodeBlock(space: Buffer<ArrayBuffer>, plainBytes: number): Buffer<ArrayBuffer> {
+  const plain = space.subarray(BLOCK_HEADER_BYTES, BLOCK_HEADER_BYTES + plainBytes);
+  const packed = compressSync(plain);
+  const packedBytes = packed.length - PREFIX_BYTES;
+  const raw = packedBytes > plainBytes * WORTHWHILE;
+  if (!raw) packed.copy(space, BLOCK_HEADER_BYTES, PREFIX_BYTES);
+  const payloadBytes = raw ? plainBytes : packedBytes;
+  putBlockHeader(space, { payloadBytes, plainBytes, raw });
+  return space.subarray(0, BLOCK_HEADER_BYTES + payloadBytes);
+}
+
+/**
+ * The plain bytes of a whole stored block with a valid header; null where the payload is not what the header says.
+ * Safe on hostile bytes: they can waste at most MAX_BLOCK_BYTES.
+ */
+export function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
+  const header = blockHeader(block);
+  if (header === null || header === 'end') return null;
+  if (header.raw) return block.subarray(BLOCK_HEADER_BYTES);
+  let plain: Buffer;
+  try {
+    plain = uncompressSync(block.subarray(BLOCK_HEADER_BYTES - PREFIX_BYTES));
+  } catch {
+    return null;
+  }
+  if (plain.length !== header.plainBytes) return null;
+  // The library's buffer belongs to the thread that made it and must not outlive it in another: hand over a copy.
+  const own = Buffer.allocUnsafeSlow(plain.length);
+  plain.copy(own);
+  return own;
+}
+
+/** What one open object needs done; on a worker thread (codecPool.ts) or, for small ones, right here. Calls keep their order. */
+export interface ObjectCodec {
+  /** Adds to the running SHA-256 and gives the same bytes back. The buffer passed in is not to be used again. */
+  hash(bytes: Buffer<ArrayBuffer>): Promise<Buffer>;
+  /** Adds a stored block to the SHA-256, then decodes it. Null where it does not decode. */
+  decode(block: Buffer<ArrayBuffer>): Promise<Buffer | null>;
+  /** The SHA-256 of everything so far, lower-case hex; the last call but release(). */
+  digest(): Promise<string>;
+  /** Gives up the object's place, done or not. May be called twice. */
+  release(): void;
+}
+
+export function inlineCodec(): ObjectCodec {
+  const sha256 = createHash('sha256');
+  return {
+    hash: async (bytes) => {
+      sha256.update(bytes);
+      return bytes;
+    },
+    decode: async (block) => {
+      sha256.update(block);
+      return decodeBlock(block);
+    },
+    digest: async () => sha256.digest('hex'),
+    release: () => {},
+  };
+}

@@ -1,0 +1,59 @@
+/** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
+import { createHash, type Hash } from 'node:crypto';
+import { parentPort } from 'node:worker_threads';
+import { decodeBlock, encodeBlock } from './blockCodec.js';
+
+/** `object` tells apart the objects that share this thread; the answer carries the request's `id`. */
+export type CodecRequest =
+  | { id: number; op: 'encode'; bytes: Uint8Array<ArrayBuffer>; plainBytes: number }
+  | { id: number; op: 'hash' | 'decode'; object: number; bytes: Uint8Array<ArrayBuffer> }
+  | { id: number; op: 'digest' | 'release'; object: number };
+
+export interface CodecReply {
+  id: number;
+  bytes: Uint8Array<ArrayBuffer> | null;
+  text: string | null;
+  error: string | null;
+}
+
+const hashes = new Map<number, Hash>();
+
+function hashOf(object: number): Hash {
+  const known = hashes.get(object);
+  if (known) return known;
+  const made = createHash('sha256');
+  hashes.set(object, made);
+  return made;
+}
+
+function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function answer(request: CodecRequest): Partial<CodecReply> {
+  switch (request.op) {
+    case 'encode':
+      return { bytes: encodeBlock(buffer(request.bytes), request.plainBytes) };
+    case 'hash':
+      hashOf(request.object).update(request.bytes);
+      return { bytes: request.bytes };
+    case 'decode':
+      hashOf(request.object).update(request.bytes);
+      return { bytes: decodeBlock(buffer(request.bytes)) };
+    case 'digest':
+      return { text: hashOf(request.object).digest('hex') };
+    case 'release':
+      hashes.delete(request.object);
+      return {};
+  }
+}
+
+parentPort?.on('message', (request: CodecRequest) => {
+  const reply: CodecReply = { id: request.id, bytes: null, text: null, error: null };
+  try {
+    Object.assign(reply, answer(request));
+  } catch (error) {
+    reply.error = String(error);
+  }
+  parentPort?.postMessage(reply, reply.bytes ? [reply.bytes.buffer] : []);
+});

@@ -1,0 +1,127 @@
+/**
+ * The way in: plain bytes -> blocks -> LZ4 on any thread -> SHA-256 on one -> storage. Each stage runs a few blocks
+ * ahead of the next, so that they overlap and an object holds a few MiB at most.
+ */
+import { Fault } from '../errors.js';
+import type { StoredObject } from '../model.js';
+import { abortable } from './abortable.js';
+import { encodeBlock, inlineCodec, type ObjectCodec } from './blockCodec.js';
+import type { CodecPool } from './codecPool.js';
+import { BLOCK_HEADER_BYTES, endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
+import { type Pending, pending, readAhead } from './readAhead.js';
+import type { ObjectKey, Storage } from './storage.js';
+
+/** Objects up to this many plain bytes are not worth the way to a thread and back; bench/pipeline.ts has the figures. */
+export const SMALL_BYTES = 64 * 1024;
+
+/** Hashed blocks waiting for the storage. */
+const HASHED_AHEAD = 2;
+
+/** Plain bytes after room for a block header, in a buffer that can be handed to a thread. */
+interface PlainBlock {
+  space: Buffer<ArrayBuffer>;
+  plainBytes: number;
+}
+
+/** @throws Fault of the storage, the source's own error, the signal's reason; nothing is stored then */
+export async function writeObject(
+  storage: Storage,
+  codecs: CodecPool,
+  key: ObjectKey,
+  plain: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): Promise<StoredObject> {
+  signal?.throwIfAborted();
+  const written = { plainBytes: 0, storedBytes: 0, sha256: '' };
+
+  async function* counted(): AsyncGenerator<Buffer, void, undefined> {
+    for await (const bytes of storedBytes(codecs, blocks(abortable(plain, signal)), written)) {
+      written.storedBytes += bytes.length;
+      yield bytes;
+    }
+  }
+
+  const info = await storage.put(key, counted(), signal);
+  if (written.sha256 === '' || info.bytes !== written.storedBytes) {
+    await storage.remove(key);
+    throw new Fault('STORAGE_UNAVAILABLE', `The storage kept ${info.bytes} of ${written.storedBytes} bytes of ${key}`, {
+      hint: 'Check the storage, then try again.',
+    });
+  }
+  return { key, ...written };
+}
+
+/** The object as it is stored; fills in plainBytes and sha256. */
+async function* storedBytes(
+  codecs: CodecPool,
+  plain: AsyncGenerator<PlainBlock, void, undefined>,
+  written: { plainBytes: number; sha256: string },
+): AsyncGenerator<Buffer, void, undefined> {
+  let codec: ObjectCodec | null = null;
+  try {
+    const first = await plain.next();
+    if (first.done || first.value.plainBytes <= SMALL_BYTES) {
+      // A block that is not full is the last one.
+      codec = inlineCodec();
+      const parts: Buffer[] = [objectHeader()];
+      if (!first.done) {
+        written.plainBytes = first.value.plainBytes;
+        parts.push(encodeBlock(first.value.space, first.value.plainBytes));
+      }
+      parts.push(endMarker(written.plainBytes));
+      yield await codec.hash(Buffer.concat(parts) as Buffer<ArrayBuffer>);
+    } else {
+      codec = codecs.open();
+      yield await codec.hash(objectHeader());
+      const encoded = readAhead(encodedBlocks(codecs, first.value, plain, written), codecs.size + 1);
+      for await (const block of readAhead(hashedBlocks(codec, encoded), HASHED_AHEAD)) yield await block.answer;
+      yield await codec.hash(endMarker(written.plainBytes));
+    }
+    written.sha256 = await codec.digest();
+  } finally {
+    codec?.release();
+    await plain.return();
+  }
+}
+
+/** Cuts a stream into full blocks and a last one that may be shorter. */
+async function* blocks(plain: AsyncIterable<Uint8Array>): AsyncGenerator<PlainBlock, void, undefined> {
+  let space: Buffer<ArrayBuffer> | null = null;
+  let filled = 0;
+  for await (const chunk of plain) {
+    for (let taken = 0; taken < chunk.length; ) {
+      space ??= Buffer.allocUnsafeSlow(BLOCK_HEADER_BYTES + MAX_BLOCK_BYTES);
+      const fitting = chunk.subarray(taken, taken + MAX_BLOCK_BYTES - filled);
+      space.set(fitting, BLOCK_HEADER_BYTES + filled);
+      taken += fitting.length;
+      filled += fitting.length;
+      if (filled < MAX_BLOCK_BYTES) continue;
+      yield { space, plainBytes: filled };
+      space = null;
+      filled = 0;
+    }
+  }
+  if (space) yield { space, plainBytes: filled };
+}
+
+/** Several blocks are compressed at once; they come out in order. */
+async function* encodedBlocks(
+  codecs: CodecPool,
+  first: PlainBlock,
+  rest: AsyncIterable<PlainBlock>,
+  written: { plainBytes: number },
+): AsyncGenerator<Pending<Buffer<ArrayBuffer>>, void, undefined> {
+  const start = ({ space, plainBytes }: PlainBlock) => {
+    written.plainBytes += plainBytes;
+    return pending(codecs.encode(space, plainBytes));
+  };
+  yield start(first);
+  for await (const block of rest) yield start(block);
+}
+
+async function* hashedBlocks(
+  codec: ObjectCodec,
+  encoded: AsyncIterable<Pending<Buffer<ArrayBuffer>>>,
+): AsyncGenerator<Pending<Buffer>, void, undefined> {
+  for await (const block of encoded) yield pending(codec.hash(await block.answer));
+}

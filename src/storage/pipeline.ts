@@ -1,0 +1,70 @@
+/**
+ * Stored objects as the rest of the service sees them: plain bytes in, plain bytes out, compressed and provably whole
+ * in between. The format is objectFormat.ts's, the way in objectWriter.ts's, the way out objectReader.ts's.
+ */
+import { availableParallelism } from 'node:os';
+import type { StoredObject } from '../model.js';
+import { CodecPool } from './codecPool.js';
+import { type DamageCode, readObject } from './objectReader.js';
+import { writeObject } from './objectWriter.js';
+import { writeInParts } from './partWriter.js';
+import type { ObjectKey, Storage } from './storage.js';
+
+const MAX_DEFAULT_WORKERS = 4;
+const DEFAULT_PART_BYTES = 64 * 1024 * 1024;
+
+export class ObjectPipeline {
+  private readonly codecs: CodecPool;
+
+  /** @param options.workers threads for compression and SHA-256; by default one per core, at most 4 */
+  constructor(
+    private readonly storage: Storage,
+    options: { workers?: number } = {},
+  ) {
+    this.codecs = new CodecPool(options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS));
+  }
+
+  /**
+   * Stores one object; whole and durable when this resolves, absent when it rejects.
+   * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key); the source's own error; the signal's reason
+   */
+  write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
+    return writeObject(this.storage, this.codecs, key, plain, signal);
+  }
+
+  /**
+   * Stores a stream as objects `<prefix>/00000000`, `<prefix>/00000001`, … of at most partBytes plain bytes (64 MiB
+   * unless told), in order; none where the stream is empty. When it rejects, the parts already stored are removed again,
+   * as far as the storage can still be reached. Nobody else may use the prefix.
+   * @throws as write() does
+   */
+  writeParts(
+    prefix: ObjectKey,
+    plain: AsyncIterable<Uint8Array>,
+    options: { partBytes?: number; signal?: AbortSignal } = {},
+  ): Promise<StoredObject[]> {
+    return writeInParts(
+      (key, part, signal) => this.write(key, part, signal),
+      (key) => this.storage.remove(key),
+      prefix,
+      plain,
+      options.partBytes ?? DEFAULT_PART_BYTES,
+      options.signal,
+    );
+  }
+
+  /**
+   * An object's plain bytes. Only when the iteration has ended without an error were they all of them and the right
+   * ones: use nothing of it before. Stopping early lets go of the file and the thread.
+   * @throws Fault of code `damage` with details { object, problem } (see Damage) where the stored object is not what was
+   *   stored; VERSION_MISMATCH where a later release wrote it; STORAGE_UNAVAILABLE; the signal's reason
+   */
+  read(object: StoredObject, damage: DamageCode, signal?: AbortSignal): AsyncIterable<Buffer> {
+    return readObject(this.storage, this.codecs, object, damage, signal);
+  }
+
+  /** Ends the threads. What is still being written or read fails. */
+  close(): Promise<void> {
+    return this.codecs.close();
+  }
+}
