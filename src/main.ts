@@ -46,7 +46,7 @@ export async function startService(config: Config, logger: Logger): Promise<Runn
     releasers.push(() => lock.release());
     const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places.keyFile) });
     releasers.push(() => catalog.close());
-    const storage = new FileStorage(places.storage);
+    const storage = await FileStorage.open(places.storage);
     await storage.sweep();
     const pipeline = new ObjectPipeline(storage);
     releasers.push(() => pipeline.close());

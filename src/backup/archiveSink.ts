@@ -62,8 +62,9 @@ export class ArchiveSink implements LogSink {
         continuation: {},
       };
       await writer.insertStretch(record);
-      const hadBackup = (await writer.earliestStartByStretch([this.instanceId])).size > 0;
-      return { record, interrupted: hadBackup };
+      const filter = { instanceId: this.instanceId, before: null };
+      const backups = await writer.startingPoints(filter, { first: 1, after: null });
+      return { record, interrupted: backups.length > 0 };
     });
     this.adopt(record);
     logger.info(

@@ -1,6 +1,6 @@
 /** Reads and changes of backups. */
 import { type EntityManager, In } from 'typeorm';
-import { instant } from '../instant.js';
+import type { Instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
 import { type BackupRow, backupEntity } from './backupEntity.js';
 import { changeRow, insertRows } from './changeRows.js';
@@ -9,7 +9,7 @@ import type { BackupRecord, CatalogReader, CatalogWriter } from './records.js';
 
 type BackupReads = Pick<
   CatalogReader,
-  'backup' | 'backupsByIds' | 'backups' | 'startingPoints' | 'earliestStartByStretch' | 'backupsInStates'
+  'backup' | 'backupsByIds' | 'backups' | 'startingPoints' | 'fullBackupPoints' | 'backupsInStates'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
 
@@ -40,15 +40,27 @@ export function backupReads(manager: EntityManager): BackupReads {
       return (await newestFirst(query, 'consistentAt', ['instanceId', instanceId], page)).map(toRecord);
     },
 
-    async earliestStartByStretch(instanceIds) {
-      const rows: { stretchId: string; earliest: number | string }[] = await backups
-        .createQueryBuilder('backup')
-        .select('backup.stretchId', 'stretchId')
-        .addSelect('MIN(backup.consistentAt)', 'earliest')
-        .where({ instanceId: In(instanceIds), state: 'COMPLETED' })
-        .groupBy('backup.stretchId')
-        .getRawMany();
-      return new Map(rows.map(({ stretchId, earliest }) => [stretchId, instant(Number(earliest))]));
+    async fullBackupPoints(instanceIds) {
+      const rows = await backups.find({
+        select: {
+          id: true,
+          instanceId: true,
+          stretchId: true,
+          consistentAt: true,
+          consistentOrdinal: true,
+          replayAfterOrdinal: true,
+        },
+        where: { instanceId: In(instanceIds), state: 'COMPLETED', type: 'FULL' },
+      });
+      // The table has no COMPLETED backup without them.
+      return rows.map(({ id, instanceId, stretchId, consistentAt, consistentOrdinal, replayAfterOrdinal }) => ({
+        backupId: id,
+        instanceId,
+        stretchId: stretchId as string,
+        consistentAt: consistentAt as Instant,
+        consistentOrdinal: consistentOrdinal as number,
+        replayAfter: replayAfterOrdinal as number,
+      }));
     },
 
     async backupsInStates(states) {

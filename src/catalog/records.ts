@@ -174,6 +174,17 @@ export interface StepRecord {
   output: JsonObject | null;
 }
 
+/** A full backup that recoveries can start from, in terms of the log that continues it. */
+export interface BackupPoint {
+  backupId: string;
+  instanceId: string;
+  stretchId: string;
+  consistentAt: Instant;
+  /** The earliest position a recovery from it can reach, and where its replay begins. */
+  consistentOrdinal: number;
+  replayAfter: number;
+}
+
 /** Sums over a range of a stretch's segments. */
 export interface SegmentTotals {
   segments: number;
@@ -203,8 +214,8 @@ export interface CatalogReader {
   ): Promise<BackupRecord[]>;
   /** COMPLETED, ordered by (consistentAt, id) descending; consistentAt <= before where that is given. */
   startingPoints(filter: { instanceId: string; before: Instant | null }, page: Page): Promise<BackupRecord[]>;
-  /** For each stretch, the smallest consistentAt of its COMPLETED backups. One statement. */
-  earliestStartByStretch(instanceIds: readonly string[]): Promise<Map<string, Instant>>;
+  /** Every COMPLETED full backup of these instances: where recoveries can start. One statement. */
+  fullBackupPoints(instanceIds: readonly string[]): Promise<BackupPoint[]>;
   backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
 
   stretch(id: string): Promise<StretchRecord | null>;

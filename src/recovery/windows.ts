@@ -5,18 +5,12 @@
  * A window starts at a full backup's consistent point and runs to the end of the unbroken log after it. Windows
  * under-report: an instant is inside one only if everything needed to recover to it is archived.
  */
-import type { GapRecord, StretchRecord } from '../catalog/records.js';
+import type { BackupPoint, GapRecord, StretchRecord } from '../catalog/records.js';
 import type { Instant } from '../instant.js';
 import type { RecoveryWindow, WindowBoundary } from '../model.js';
 
 /** A full backup that recoveries can start from. */
-export interface StartingPoint {
-  backupId: string;
-  stretchId: string;
-  consistentAt: Instant;
-  consistentOrdinal: number;
-  replayAfter: number;
-}
+export type StartingPoint = Omit<BackupPoint, 'instanceId'>;
 
 /** A window with the stretch of log that makes it. */
 export interface StretchWindow extends RecoveryWindow {

@@ -115,7 +115,7 @@ describe('backups', () => {
     assert.deepEqual(await points(null, 2, 'a'), ['c', 'b']);
   });
 
-  test('tell where each stretch can first be recovered to', async (t) => {
+  test('tell where recoveries can start, full ones only', async (t) => {
     const { catalog } = await scratchCatalog(t);
     await twoInstances(catalog);
     await catalog.write(async (writer) => {
@@ -127,16 +127,23 @@ describe('backups', () => {
       await writer.insertBackup(aBackup({ id: 'e', instanceId: 'i2', ...completion('s2', at(5)) }));
       await writer.insertBackup(aBackup({ id: 'f', instanceId: 'i2' }));
     });
-    const earliest = (instances: string[]) => catalog.read.earliestStartByStretch(instances);
-    assert.deepEqual(
-      await earliest(['i1']),
-      new Map([
-        ['s1', at(20)],
-        ['s1b', at(40)],
-      ]),
-    );
-    assert.deepEqual((await earliest(['i1', 'i2'])).get('s2'), at(5));
-    assert.deepEqual(await earliest([]), new Map());
+    const points = async (instances: string[]) => {
+      const found = await catalog.read.fullBackupPoints(instances);
+      return found.map(({ backupId, instanceId, stretchId, consistentAt }) => [
+        backupId,
+        instanceId,
+        stretchId,
+        consistentAt,
+      ]);
+    };
+    const ofFirst = [
+      ['a', 'i1', 's1', at(30)],
+      ['b', 'i1', 's1', at(20)],
+      ['d', 'i1', 's1b', at(40)],
+    ];
+    assert.deepEqual((await points(['i1'])).sort(), ofFirst);
+    assert.deepEqual((await points(['i1', 'i2'])).sort(), [...ofFirst, ['e', 'i2', 's2', at(5)]]);
+    assert.deepEqual(await points([]), []);
     assert.deepEqual(ids(await catalog.read.backupsInStates(['RUNNING', 'DELETED'])), ['c', 'f']);
   });
 });
