@@ -17,7 +17,7 @@ import { Places } from './instances/places.js';
 import { systemClock } from './instant.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
-import { TaskManager } from './recovery/taskManager.js';
+import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
 import { FileStorage } from './storage/fileStorage.js';
 import { ObjectPipeline } from './storage/pipeline.js';
 
@@ -30,7 +30,11 @@ export interface RunningService {
 const STOP_LIMIT_MS = 10_000;
 
 /** @throws ConfigError, HomeInUse, Fault */
-export async function startService(config: Config, logger: Logger): Promise<RunningService> {
+export async function startService(
+  config: Config,
+  logger: Logger,
+  parts: Pick<TaskManagerOptions, 'steps'> = {},
+): Promise<RunningService> {
   const clock = systemClock;
   const places = new Places(config.PITR_HOME);
   await places.prepare();
@@ -62,6 +66,7 @@ export async function startService(config: Config, logger: Logger): Promise<Runn
     const hub = new ProgressHub();
     const tasks = new TaskManager({
       ...shared,
+      ...parts,
       hub,
       concurrency: config.PITR_CONCURRENT_RECOVERIES,
       onActivated: async (id) => {

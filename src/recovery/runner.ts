@@ -9,7 +9,7 @@ import type { RecoveryRecord, StepRecord } from '../catalog/records.js';
 import { Fault } from '../errors.js';
 import type { RecoveryState, RecoveryStepName } from '../model.js';
 import { assertTransition } from './runState.js';
-import { type RunContext, type Step, type StepResult, steps } from './steps.js';
+import type { RunContext, Step, StepResult } from './steps.js';
 
 /** A fault that may pass is given this many tries in all, a little apart. */
 const ATTEMPTS = 3;
@@ -20,6 +20,7 @@ export class Cancelled extends Error {}
 export class ServiceStopping extends Error {}
 
 export interface Runner {
+  steps: readonly Step[];
   context: RunContext;
   logger: Logger;
   /** The bytes that are done when a step begins, so that one that runs again starts from there. */
@@ -42,7 +43,7 @@ async function runForwards(runner: Runner): Promise<Fault | 'done' | 'stopping' 
   const { context, logger } = runner;
   const { signal } = context;
   const records = await stepRecords(context);
-  for (const step of steps) {
+  for (const step of runner.steps) {
     const record = records.get(step.name);
     if (!record) throw new Error(`recovery ${context.recovery.id} has no step ${step.name}`);
     if (record.state === 'SUCCEEDED' || record.state === 'SKIPPED') {
@@ -132,7 +133,7 @@ async function unwind(runner: Runner): Promise<void> {
   const { context, logger } = runner;
   const { recovery } = context;
   const records = await stepRecords(context);
-  for (const step of [...steps].reverse()) {
+  for (const step of [...runner.steps].reverse()) {
     const state = records.get(step.name)?.state;
     if (state === undefined || state === 'PENDING' || state === 'SKIPPED' || state === 'UNDONE') continue;
     try {

@@ -56,7 +56,7 @@ export interface Step {
 
 const nothing = async (): Promise<void> => {};
 
-export const steps: readonly Step[] = [
+export const recoveryRun: readonly Step[] = [
   { name: 'RESERVE', run: reserve, undo: unreserve },
   {
     name: 'RESTORE_BASE',

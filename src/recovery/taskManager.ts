@@ -9,7 +9,7 @@ import type { ObjectPipeline } from '../storage/pipeline.js';
 import { type ProgressHub, ProgressMeter } from './progress.js';
 import { Cancelled, drive, ServiceStopping } from './runner.js';
 import { assertTransition } from './runState.js';
-import type { RunContext } from './steps.js';
+import { type RunContext, recoveryRun, type Step } from './steps.js';
 
 export interface TaskManagerOptions {
   catalog: Catalog;
@@ -21,6 +21,8 @@ export interface TaskManagerOptions {
   logger: Logger;
   /** Recoveries that run at the same time; at least 1. */
   concurrency: number;
+  /** The declared steps; others only where a test makes them fail. */
+  steps?: readonly Step[];
   /** The new instance is committed as ACTIVE: its own capture begins. */
   onActivated(instanceId: string): Promise<void>;
 }
@@ -132,6 +134,7 @@ export class TaskManager {
     };
     const bytesOfBase = base?.storedBytes ?? 0;
     await drive({
+      steps: this.options.steps ?? recoveryRun,
       context,
       logger,
       bytesBefore: (step) =>
