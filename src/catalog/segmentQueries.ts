@@ -29,6 +29,7 @@ export function segmentReads(manager: EntityManager): SegmentReads {
     },
 
     async segmentTotals(stretchId, range) {
+      // Three statements, but of rows that never change: a segment appended meanwhile is either in the sums or not.
       const [first] = await rowsIn(manager, stretchId, range, 'oldest-first', 1);
       const [last] = await rowsIn(manager, stretchId, range, 'newest-first', 1);
       const overlapping = { stretchId, after: LessThan(range.last), last: MoreThan(range.after) };
