@@ -17,7 +17,8 @@ export function gate<T extends object>(methods: T, order: 'overlapping' | 'one-b
 
   function call(method: (...args: unknown[]) => Promise<unknown>, args: unknown[]): Promise<unknown> {
     if (!open) return Promise.reject(refusal());
-    const result = order === 'overlapping' ? method(...args) : last.then(() => method(...args));
+    const turn = order === 'overlapping' ? Promise.resolve() : last;
+    const result = turn.then(() => method(...args));
     // Registered before the caller can wait for the result: what the caller has waited for is no longer under way.
     const settled: Promise<unknown> = result.then(
       () => underWay.delete(settled),

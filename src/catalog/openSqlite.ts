@@ -59,6 +59,8 @@ export async function openSqlite(file: string, logger?: CatalogLogger): Promise<
     await createPrivately(file);
     await writer.initialize();
     await refuseForeign(writer, file);
+    // Not before: the mode is written into the file, which may have been somebody else's.
+    await writer.query('PRAGMA journal_mode = WAL');
     for (const { name } of await writer.runMigrations({ transaction: 'each' })) {
       logger?.info({ migration: name }, 'catalog migrated');
     }
@@ -87,7 +89,6 @@ function commonOptions(file: string) {
     // TypeORM would switch on sqlite3's verbose mode, which makes a stack trace for every statement of the process.
     driver: { Database: sqlite3.Database, verbose: () => sqlite3 },
     entities,
-    enableWAL: true,
     busyTimeout: BUSY_MILLISECONDS,
     synchronize: false,
     logging: false as const,

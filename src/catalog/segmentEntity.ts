@@ -15,6 +15,8 @@ export interface SegmentRow extends SegmentRecord {
   runningSegments: number;
   runningPlainBytes: number;
   runningStoredBytes: number;
+  /** `last` of the newest segment with a commit, up to and with this one: an idle source's log is mostly without. */
+  lastWithCommit: number | null;
 }
 
 const objectColumns = new EntitySchema<StoredObject>({
@@ -43,6 +45,7 @@ export const segmentEntity = new EntitySchema<SegmentRow>({
     runningSegments: whole,
     runningPlainBytes: whole,
     runningStoredBytes: whole,
+    lastWithCommit: nullable(whole),
   },
   embeddeds: { object: { schema: objectColumns, prefix: false } },
   uniques: [{ name: 'log_segments_after', columns: ['stretchId', 'after'] }],
@@ -67,13 +70,12 @@ export const segmentEntity = new EntitySchema<SegmentRow>({
       name: 'log_segments_latest_commit',
       expression: '"lastCommitAt" IS NULL OR ("latestCommitAt" IS NOT NULL AND "latestCommitAt" >= "lastCommitAt")',
     },
+    {
+      name: 'log_segments_with_commit',
+      expression: '"lastWithCommit" <= "last" AND ("lastCommitAt" IS NULL OR "lastWithCommit" = "last")',
+    },
     { name: 'log_segments_bytes', expression: '"objectPlainBytes" >= 0 AND "objectStoredBytes" >= 0' },
     { name: 'log_segments_sha256', expression: sha256Hex('objectSha256') },
   ],
-  indices: [
-    // The oldest segment with a commit after an instant.
-    { name: 'log_segments_latest_commit_at', columns: ['stretchId', 'latestCommitAt', 'last'] },
-    // The newest segment with a commit: an idle source's log is mostly segments without one.
-    { name: 'log_segments_with_commit', columns: ['stretchId', 'last'], where: '"lastCommitAt" IS NOT NULL' },
-  ],
+  indices: [{ name: 'log_segments_latest_commit_at', columns: ['stretchId', 'latestCommitAt', 'last'] }],
 });

@@ -2,7 +2,7 @@
  * Reads and inserts of log segments. A stretch is contiguous by construction: each segment begins where the one before
  * it ended, or is refused. That is why every question below is a seek, and a sum the difference of two rows.
  */
-import { type EntityManager, IsNull, LessThan, LessThanOrEqual, MoreThan, MoreThanOrEqual, Not } from 'typeorm';
+import { type EntityManager, LessThan, MoreThan, MoreThanOrEqual } from 'typeorm';
 import { Fault } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import { changeRow, insertRows } from './changeRows.js';
@@ -29,6 +29,7 @@ export function segmentReads(manager: EntityManager): SegmentReads {
     },
 
     async segmentTotals(stretchId, range) {
+      // Three statements, but of rows that never change: a segment appended meanwhile is either in the sums or not.
       const [first] = await rowsIn(manager, stretchId, range, 'oldest-first', 1);
       const [last] = await rowsIn(manager, stretchId, range, 'newest-first', 1);
       const overlapping = { stretchId, after: LessThan(range.last), last: MoreThan(range.after) };
@@ -55,10 +56,14 @@ export function segmentReads(manager: EntityManager): SegmentReads {
     },
 
     async lastSegmentWithCommitUpTo(stretchId, ordinal) {
-      const row = await segments.findOne({
-        where: { stretchId, last: LessThanOrEqual(ordinal), lastCommitAt: Not(IsNull()) },
-        order: { last: 'DESC' },
-      });
+      const row = await segments
+        .createQueryBuilder('segment')
+        .where('segment.stretchId = :stretchId', { stretchId })
+        .andWhere(
+          `segment.last = (SELECT "end"."lastWithCommit" FROM "log_segments" "end" WHERE "end"."stretchId" = :stretchId AND "end"."last" <= :ordinal ORDER BY "end"."last" DESC LIMIT 1)`,
+          { ordinal },
+        )
+        .getOne();
       return row && toRecord(row);
     },
 
@@ -90,6 +95,7 @@ export function segmentChanges(manager: EntityManager): SegmentChanges {
       const row: SegmentRow = {
         ...record,
         latestCommitAt: later(before?.latestCommitAt ?? null, record.lastCommitAt),
+        lastWithCommit: record.lastCommitAt === null ? (before?.lastWithCommit ?? null) : record.last,
         runningSegments: (before?.runningSegments ?? 0) + 1,
         runningPlainBytes: (before?.runningPlainBytes ?? 0) + record.object.plainBytes,
         runningStoredBytes: (before?.runningStoredBytes ?? 0) + record.object.storedBytes,
@@ -131,7 +137,7 @@ function rowsIn(manager: EntityManager, stretchId: string, range: Range, order: 
 }
 
 function toRecord(row: SegmentRow): SegmentRecord {
-  const { runningSegments, runningPlainBytes, runningStoredBytes, ...record } = row;
+  const { runningSegments, runningPlainBytes, runningStoredBytes, lastWithCommit, ...record } = row;
   return record;
 }
 
