@@ -192,13 +192,11 @@ export class FileStorage implements Storage {
         await rmdir(at);
       } catch (error) {
         const code = systemCode(error);
-        if (code === 'ENOENT') continue;
         if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') return;
-        throw error;
-      } finally {
-        this.durable.delete(at);
-        this.prunings += 1;
+        if (code !== 'ENOENT') throw error;
       }
+      this.durable.delete(at);
+      this.prunings += 1;
     }
   }
 
