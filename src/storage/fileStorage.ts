@@ -10,7 +10,7 @@ import { addAbortSignal, type Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { invalidArgument } from '../errors.js';
 import { abortable } from './abortable.js';
-import { syncDirectory, writeDurably } from './durableFile.js';
+import { makeDirectories, syncDirectory, writeDurably } from './durableFile.js';
 import { fileFault, nameClash, systemCode } from './fileFaults.js';
 import { FileReadable } from './fileReadable.js';
 import { checkKey } from './objectKey.js';
@@ -149,16 +149,18 @@ export class FileStorage implements Storage {
   /** Gives a finished file its name and makes that durable. */
   private async place(temporary: string, target: string, key: ObjectKey): Promise<void> {
     const dir = path.dirname(target);
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await rename(temporary, target);
-        break;
-      } catch (error) {
-        if (systemCode(error) !== 'ENOENT' || attempt === PLACING_ATTEMPTS) throw nameClash(error, key);
-        await mkdir(dir, { recursive: true, mode: DIRECTORY_MODE }).catch((failed) => {
-          throw nameClash(failed, key);
-        });
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          await rename(temporary, target);
+          break;
+        } catch (error) {
+          if (systemCode(error) !== 'ENOENT' || attempt === PLACING_ATTEMPTS) throw error;
+        }
+        await makeDirectories(this.root, dir, DIRECTORY_MODE);
       }
+    } catch (error) {
+      throw nameClash(error, key);
     }
     try {
       await this.orAbsent(syncDirectory(dir));
@@ -190,13 +192,11 @@ export class FileStorage implements Storage {
         await rmdir(at);
       } catch (error) {
         const code = systemCode(error);
-        if (code === 'ENOENT') continue;
         if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') return;
-        throw error;
-      } finally {
-        this.durable.delete(at);
-        this.prunings += 1;
+        if (code !== 'ENOENT') throw error;
       }
+      this.durable.delete(at);
+      this.prunings += 1;
     }
   }
 

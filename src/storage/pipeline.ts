@@ -2,6 +2,7 @@
  * Stored objects as the rest of the service sees them: plain bytes in, plain bytes out, compressed and provably whole
  * in between. The format is objectFormat.ts's, the way in objectWriter.ts's, the way out objectReader.ts's.
  */
+import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
 import type { StoredObject } from '../model.js';
 import { CodecPool } from './codecPool.js';
@@ -29,6 +30,7 @@ export class ObjectPipeline {
    * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key); the source's own error; the signal's reason
    */
   write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
+    allowMany(signal);
     return writeObject(this.storage, this.codecs, key, plain, signal);
   }
 
@@ -60,6 +62,7 @@ export class ObjectPipeline {
    *   stored; VERSION_MISMATCH where a later release wrote it; STORAGE_UNAVAILABLE; the signal's reason
    */
   read(object: StoredObject, damage: DamageCode, signal?: AbortSignal): AsyncIterable<Buffer> {
+    allowMany(signal);
     return readObject(this.storage, this.codecs, object, damage, signal);
   }
 
@@ -67,4 +70,9 @@ export class ObjectPipeline {
   close(): Promise<void> {
     return this.codecs.close();
   }
+}
+
+/** One signal may end any number of objects; Node would take that for a leak and warn. */
+function allowMany(signal: AbortSignal | undefined): void {
+  if (signal) setMaxListeners(0, signal);
 }

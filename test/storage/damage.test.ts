@@ -1,10 +1,12 @@
 /** No damaged object may ever be read without an error, and the error has to say which object and what is wrong. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { Fault } from '../../src/errors.js';
 import type { StoredObject } from '../../src/model.js';
+import { fileFault } from '../../src/storage/fileFaults.js';
+import { FileReadable } from '../../src/storage/fileReadable.js';
 import type { Damage } from '../../src/storage/objectReader.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
 import { seeded, seeds } from '../support/seed.js';
@@ -100,7 +102,7 @@ describe('damage to stored objects', () => {
       }
       await assertDamaged(pipeline, { ...object, storedBytes: storedBytes - 1 }, 'extended', 'fewer stored bytes');
       await assertDamaged(pipeline, { ...object, storedBytes: storedBytes + 1 }, 'truncated', 'more stored bytes');
-      await assertDamaged(pipeline, { ...object, sha256: sha256.replaceAll('0', '1') }, 'checksum', 'another hash');
+      await assertDamaged(pipeline, { ...object, sha256: [...sha256].reverse().join('') }, 'checksum', 'another hash');
     });
   });
 
@@ -162,6 +164,26 @@ describe('damage to stored objects', () => {
     const object = await pipeline.write('x', inPieces(randomBytes(10)));
     await rm(dir, { recursive: true });
     assert.equal((await faultOf(pipeline, object, 'LOG_CORRUPT')).code, 'STORAGE_UNAVAILABLE');
+  });
+
+  it('a disk that fails in the middle is not taken for damage, not even of an object that is damaged too', async (t) => {
+    const { pipeline, storage, dir } = await openPipeline(t);
+    const object = await pipeline.write('x', inPieces(randomBytes(4_000_000)));
+    const whole = await readFile(`${dir}/x`);
+    for (const bytes of [whole, patched(whole, 11, 0xff)]) {
+      await writeFile(`${dir}/x`, bytes);
+      const file = await open(`${dir}/x`);
+      const read = file.read.bind(file) as (...args: unknown[]) => Promise<unknown>;
+      const failing = t.mock.method(file, 'read', (...args: unknown[]) =>
+        failing.mock.callCount() < 3
+          ? read(...args)
+          : Promise.reject(Object.assign(new Error('bad sector'), { code: 'EIO', syscall: 'read' })),
+      );
+      t.mock.method(storage, 'get', async () => new FileReadable(file, (error) => fileFault(error, 'Reading x', dir)));
+      assert.equal((await faultOf(pipeline, object, 'LOG_CORRUPT')).code, 'STORAGE_UNAVAILABLE');
+      assert.equal(file.fd, -1, 'the file is still open');
+      t.mock.restoreAll();
+    }
   });
 });
 
