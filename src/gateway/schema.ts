@@ -1,0 +1,28 @@
+/** Builds the one schema from the resolvers. Whatever else the service's graph becomes is decided in this file alone. */
+import 'reflect-metadata';
+import type { GraphQLSchema } from 'graphql';
+import { buildSchemaSync, type PubSub } from 'type-graphql';
+import { BackupResolver } from './backupResolver.js';
+import { InstanceResolver } from './instanceResolver.js';
+import { PlanResolver } from './planResolver.js';
+import { ProgressResolver } from './progressResolver.js';
+import { RecoveryResolver } from './recoveryResolver.js';
+
+/** type-graphql demands one. Every subscription here brings its own source, so it is never asked. */
+const noPubSub: PubSub = {
+  publish() {
+    throw new Error('Nothing is published through the schema');
+  },
+  subscribe() {
+    throw new Error('Nothing is subscribed through the schema');
+  },
+};
+
+export function createSchema(): GraphQLSchema {
+  return buildSchemaSync({
+    resolvers: [InstanceResolver, BackupResolver, PlanResolver, RecoveryResolver, ProgressResolver],
+    pubSub: noPubSub,
+    // Arguments are checked in arguments.ts.
+    validate: false,
+  });
+}
