@@ -26,7 +26,6 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
     allowBatchedHttpRequests: false,
     persistedQueries: false,
     includeStacktraceInErrorResponses: false,
-    status400ForVariableCoercionErrors: true,
     stopOnTerminationSignals: false,
     parseOptions: { maxTokens: MOST_TOKENS },
     validationRules: [depthLimit],
