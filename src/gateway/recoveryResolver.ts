@@ -32,7 +32,7 @@ export class RecoveryResolver {
     @Arg('after', () => ID, { nullable: true, description: 'The id of the last item of the page before.' })
     after?: string | null,
   ): Promise<Recovery[]> {
-    const sourceId = instanceId ? checkId('instance', instanceId) : null;
+    const sourceId = typeof instanceId === 'string' ? checkId('instance', instanceId) : null;
     const filter = { sourceId, states: states ?? null };
     return (await services.recoveries.list(caller, filter, checkPage(first, after))).map(presentRecovery);
   }

@@ -55,11 +55,14 @@ export function onlyError({ errors }: Answer) {
   return error;
 }
 
-/** Sends raw bytes and reads until the server closes. */
+/** Sends raw bytes and reads until the server closes, or has let an upgrade in. */
 export async function raw(port: number, request: string): Promise<{ status: number; body: string }> {
   const socket = connect(port, '127.0.0.1');
   const chunks: Buffer[] = [];
-  socket.on('data', (chunk) => chunks.push(chunk));
+  socket.on('data', (chunk) => {
+    chunks.push(chunk);
+    if (String(chunks[0]).startsWith('HTTP/1.1 101 ')) socket.destroy();
+  });
   socket.write(request);
   await once(socket, 'close');
   const answer = Buffer.concat(chunks).toString();
