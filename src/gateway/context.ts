@@ -1,0 +1,53 @@
+/** Who is asking, and what every resolver of one operation shares. */
+import type { IncomingMessage } from 'node:http';
+import type { BackupRecord, InstanceRecord, RecoveryRecord, StepRecord } from '../catalog/records.js';
+import type { RecoveryWindow } from '../model.js';
+import { batched } from './batch.js';
+import type { Caller, LogArchiveFacts, Services } from './services.js';
+
+export interface GatewayContext {
+  /** Also in the service log, and in the answer's x-request-id. */
+  requestId: string;
+  caller: Caller;
+  services: Services;
+  load: Loads;
+}
+
+/** Look-ups by id; null for what is not there or belongs to another tenant. */
+export interface Loads {
+  instance(id: string): Promise<InstanceRecord | null>;
+  backup(id: string): Promise<BackupRecord | null>;
+  recovery(id: string): Promise<RecoveryRecord | null>;
+  steps(recoveryId: string): Promise<StepRecord[] | null>;
+  recoveryWindows(instanceId: string): Promise<RecoveryWindow[] | null>;
+  logArchive(instanceId: string): Promise<LogArchiveFacts | null>;
+}
+
+/**
+ * The one place that decides who is asking, for HTTP and for a WebSocket's connection_init alike. Everybody who gets
+ * past the checks of access.ts is the local administrator.
+ */
+export function identify(_request: IncomingMessage, _connectionParams?: Readonly<Record<string, unknown>>): Caller {
+  return { tenantId: 'local', role: 'admin' };
+}
+
+export function createContext(services: Services, caller: Caller, requestId: string): GatewayContext {
+  const { instances, backups, recoveries } = services;
+  return {
+    requestId,
+    caller,
+    services,
+    load: {
+      instance: batched(async (ids) => byId(await instances.byIds(caller, ids))),
+      backup: batched(async (ids) => byId(await backups.byIds(caller, ids))),
+      recovery: batched(async (ids) => byId(await recoveries.byIds(caller, ids))),
+      steps: batched((ids) => recoveries.steps(ids)),
+      recoveryWindows: batched((ids) => instances.recoveryWindows(ids)),
+      logArchive: batched((ids) => instances.logArchives(ids)),
+    },
+  };
+}
+
+function byId<Row extends { id: string }>(rows: Row[]): Map<string, Row> {
+  return new Map(rows.map((row) => [row.id, row]));
+}

@@ -1,0 +1,92 @@
+/**
+ * The one shape of every error that leaves the service: { code, hint, retryable, details } in its extensions. Faults
+ * say what they are; mistakes in the document keep the codes that GraphQL servers commonly use; anything else is
+ * INTERNAL and reveals nothing.
+ */
+import { GraphQLError, type GraphQLFormattedError, Kind } from 'graphql';
+import { Fault, type JsonObject } from '../errors.js';
+
+/** Why a request was refused before any resolver ran, with what to do about it. Codes as Apollo Server spells them. */
+const hints: Record<string, string> = {
+  GRAPHQL_PARSE_FAILED: 'Correct the syntax of the document.',
+  GRAPHQL_VALIDATION_FAILED: 'Compare the document with the schema.',
+  BAD_USER_INPUT: 'Compare the variables with the types the document declares for them.',
+  BAD_REQUEST: 'Send a POST with content-type application/json and a body of { query, variables, operationName }.',
+  OPERATION_RESOLUTION_FAILURE: 'Name one of the operations in the document as operationName.',
+  PERSISTED_QUERY_NOT_SUPPORTED: 'Send the whole document as query.',
+};
+
+export interface ErrorExtensions {
+  [name: string]: unknown;
+  code: string;
+  hint: string | null;
+  retryable: boolean;
+  details: JsonObject;
+}
+
+export interface PublicError extends GraphQLFormattedError {
+  extensions: ErrorExtensions;
+}
+
+/** `formatted`: the error as the GraphQL library would show it, with the code that the server gave it, if any. */
+export function publicError(formatted: GraphQLFormattedError, thrown: unknown): PublicError {
+  const { locations, path } = formatted;
+  const place = { ...(locations && { locations }), ...(path && { path }) };
+  const fault = faultWithin(thrown);
+  if (fault) return { message: fault.message, ...place, extensions: extensionsOf(fault) };
+  const code = codeOfMistake(formatted.extensions?.code, thrown);
+  if (code !== null) {
+    const extensions = { code, hint: hints[code] ?? null, retryable: false, details: {} };
+    return { message: formatted.message, ...place, extensions };
+  }
+  const internal = Fault.from(thrown);
+  return { message: internal.message, ...place, extensions: extensionsOf(internal) };
+}
+
+/** The same shape for what is refused outside GraphQL: `{ errors: [...] }`. */
+export function publicBody(fault: Fault): { errors: PublicError[] } {
+  return { errors: [{ message: fault.message, extensions: extensionsOf(fault) }] };
+}
+
+/**
+ * What an error has to say to the operator alone: the stack of what nobody foresaw, or what lay under a Fault. Null for
+ * a caller's mistake, whose text may repeat the caller's variables.
+ */
+export function causeToLog(shown: PublicError, thrown: unknown): unknown {
+  const fault = faultWithin(thrown);
+  if (fault) return fault.code === 'INTERNAL' ? (fault.cause ?? fault) : (fault.cause ?? null);
+  return shown.extensions.code === 'INTERNAL' ? innermost(thrown) : null;
+}
+
+function extensionsOf(fault: Fault): ErrorExtensions {
+  const { code, hint, retryable, details } = fault;
+  return { code, hint, retryable, details };
+}
+
+/** GraphQL libraries wrap what was thrown, some more than once. */
+function* layers(thrown: unknown): Generator<unknown> {
+  for (let layer = thrown; layer !== undefined && layer !== null; ) {
+    yield layer;
+    layer = layer instanceof GraphQLError ? layer.originalError : null;
+  }
+}
+
+function faultWithin(thrown: unknown): Fault | null {
+  for (const layer of layers(thrown)) if (layer instanceof Fault) return layer;
+  return null;
+}
+
+function innermost(thrown: unknown): unknown {
+  return [...layers(thrown)].at(-1);
+}
+
+/** Null for what is not the caller's mistake. */
+function codeOfMistake(code: unknown, thrown: unknown): string | null {
+  if (typeof code === 'string' && code in hints) return code;
+  // Coercing arguments and variables fails with an error that points at them; a failing resolver's points at its field.
+  for (const layer of layers(thrown)) {
+    const kind = layer instanceof GraphQLError ? layer.nodes?.[0]?.kind : undefined;
+    if (kind !== undefined && kind !== Kind.FIELD && kind !== Kind.OPERATION_DEFINITION) return 'BAD_USER_INPUT';
+  }
+  return null;
+}

@@ -1,0 +1,67 @@
+/** Apollo Server, set up for this schema: queries and mutations over HTTP. */
+import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
+import {
+  ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginLandingPageDisabled,
+  ApolloServerPluginSchemaReportingDisabled,
+  ApolloServerPluginUsageReportingDisabled,
+} from '@apollo/server/plugin/disabled';
+import type { GraphQLSchema } from 'graphql';
+import type { Logger } from 'pino';
+import type { GatewayContext } from './context.js';
+import { depthLimit } from './depthLimit.js';
+import { publicError } from './errorShape.js';
+import { logCause, logOperation } from './operationLog.js';
+
+/** Far more than any sensible document has; stops one that only costs time to parse. */
+export const MOST_TOKENS = 10_000;
+
+/** Not started yet. */
+export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServer<GatewayContext> {
+  return new ApolloServer<GatewayContext>({
+    schema,
+    logger,
+    introspection: true,
+    csrfPrevention: true,
+    allowBatchedHttpRequests: false,
+    persistedQueries: false,
+    includeStacktraceInErrorResponses: false,
+    stopOnTerminationSignals: false,
+    parseOptions: { maxTokens: MOST_TOKENS },
+    validationRules: [depthLimit],
+    formatError: publicError,
+    plugins: [
+      ApolloServerPluginLandingPageDisabled(),
+      ApolloServerPluginCacheControlDisabled(),
+      // These two would start by themselves where the environment holds a key of Apollo's.
+      ApolloServerPluginUsageReportingDisabled(),
+      ApolloServerPluginSchemaReportingDisabled(),
+      operationLog(logger),
+    ],
+  });
+}
+
+function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
+  return {
+    async requestDidStart({ contextValue: { requestId } }) {
+      const startedAt = performance.now();
+      return {
+        async didEncounterErrors({ errors }) {
+          for (const error of errors) logCause(logger, requestId, publicError(error.toJSON(), error), error);
+        },
+        async willSendResponse({ response, operationName, operation }) {
+          const errors = response.body.kind === 'single' ? response.body.singleResult.errors : undefined;
+          const codes = (errors ?? []).map((error) => error.extensions?.code);
+          logOperation(logger, {
+            requestId,
+            via: 'http',
+            operation: operationName,
+            kind: operation?.operation,
+            startedAt,
+            codes,
+          });
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,33 @@
+/** One line per operation, over HTTP and WebSocket alike: who, what, how long, which errors; never variables or headers. */
+import type { Logger } from 'pino';
+import { causeToLog, type PublicError } from './errorShape.js';
+
+/** Names come from the caller; a document may hold a very long one. */
+const LONGEST_NAME = 128;
+
+export interface OperationFacts {
+  requestId: string;
+  via: 'http' | 'websocket';
+  operation: string | null | undefined;
+  /** query, mutation or subscription; undefined where the document could not be read. */
+  kind: string | undefined;
+  /** From performance.now(), in milliseconds. */
+  startedAt: number;
+  codes: readonly unknown[];
+}
+
+export function logOperation(logger: Logger, facts: OperationFacts): void {
+  const { requestId, via, kind, codes } = facts;
+  const operation = facts.operation?.slice(0, LONGEST_NAME) ?? null;
+  const ms = Math.round((performance.now() - facts.startedAt) * 1000) / 1000;
+  logger.info({ requestId, via, kind, operation, ms, ...(codes.length > 0 && { codes }) }, 'operation');
+}
+
+/** The stack of what nobody foresaw, and of what lay under a Fault. */
+export function logCause(logger: Logger, requestId: string, shown: PublicError, thrown: unknown): void {
+  const cause = causeToLog(shown, thrown);
+  if (cause === null) return;
+  const { code } = shown.extensions;
+  const level = code === 'INTERNAL' ? 'error' : 'warn';
+  logger[level]({ requestId, code, path: shown.path?.join('.'), err: cause }, 'operation failed');
+}

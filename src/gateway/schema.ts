@@ -1,0 +1,38 @@
+/** Builds the one schema from the resolvers. Whatever else the service's graph becomes is decided in this file alone. */
+import 'reflect-metadata';
+import { type GraphQLSchema, isObjectType } from 'graphql';
+import { buildSchemaSync, type PubSub } from 'type-graphql';
+import { BackupResolver } from './backupResolver.js';
+import { InstanceResolver } from './instanceResolver.js';
+import { PlanResolver } from './planResolver.js';
+import { ProgressResolver } from './progressResolver.js';
+import { RecoveryResolver } from './recoveryResolver.js';
+
+/** type-graphql demands one. Every subscription here brings its own source, so it is never asked. */
+const noPubSub: PubSub = {
+  publish() {
+    throw new Error('Nothing is published through the schema');
+  },
+  subscribe() {
+    throw new Error('Nothing is subscribed through the schema');
+  },
+};
+
+export function createSchema(): GraphQLSchema {
+  const schema = buildSchemaSync({
+    resolvers: [InstanceResolver, BackupResolver, PlanResolver, RecoveryResolver, ProgressResolver],
+    pubSub: noPubSub,
+    // Arguments are checked in arguments.ts.
+    validate: false,
+  });
+  inWrittenOrder(schema);
+  return schema;
+}
+
+/** Decorators of parameters run from the last to the first; people read arguments the other way round. */
+function inWrittenOrder(schema: GraphQLSchema): void {
+  for (const type of Object.values(schema.getTypeMap())) {
+    if (!isObjectType(type) || type.name.startsWith('__')) continue;
+    for (const field of Object.values(type.getFields())) field.args = field.args.toReversed();
+  }
+}

@@ -1,0 +1,183 @@
+/** The edge as a running server: GraphQL at /graphql over HTTP and WebSocket, the playground at /, and two health checks. */
+import { STATUS_CODES } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fastifyApolloHandler } from '@as-integrations/fastify';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { uuidv7 } from 'uuidv7';
+import { Fault, invalidArgument } from '../errors.js';
+import { type AccessRules, checkAccess } from './access.js';
+import { createContext, identify } from './context.js';
+import { publicBody } from './errorShape.js';
+import { createApollo } from './graphqlOverHttp.js';
+import { createProtocol } from './graphqlOverWebSocket.js';
+import { servePlayground } from './playground.js';
+import { createSchema } from './schema.js';
+import type { Services } from './services.js';
+import { createWebSockets, type WebSockets } from './webSockets.js';
+
+const BODY_LIMIT = 1024 * 1024;
+/** How long requests that are being answered may take to end once close() is called. */
+const DRAIN_MS = 5_000;
+const READY_TIMEOUT_MS = 2_000;
+
+export interface GatewayOptions {
+  services: Services;
+  host: string;
+  /** 0 takes any free one. */
+  port: number;
+  logger: Logger;
+  /** Names besides localhost under which the service is reached, as `name` or `name:port`. */
+  allowedHosts?: string[];
+  /** Origins of pages besides its own that may use it, as `https://console.example.com`. */
+  allowedOrigins?: string[];
+}
+
+export interface Gateway {
+  url: string;
+  port: number;
+  /** Stops accepting, ends subscriptions with 1001, lets requests end for a few seconds; never longer. */
+  close(): Promise<void>;
+}
+
+/** Resolves once it listens. @throws what listening throws, EADDRINUSE and the like */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { services, logger, host } = options;
+  const rules: AccessRules = {
+    port: options.port,
+    allowedHosts: options.allowedHosts ?? [],
+    allowedOrigins: options.allowedOrigins ?? [],
+  };
+  const schema = createSchema();
+  const apollo = createApollo(schema, logger);
+  await apollo.start();
+  // Fastify's own log would show URLs, and with them the variables of GET requests.
+  const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: () => uuidv7(), requestTimeout: 60_000 });
+  addHealth(app, services);
+  guard(app, rules);
+  answerErrors(app, logger);
+  app.route({
+    method: ['GET', 'POST', 'OPTIONS'],
+    url: '/graphql',
+    handler: fastifyApolloHandler(apollo, {
+      context: async (request) => createContext(services, identify(request.raw), request.id),
+    }),
+  });
+  await servePlayground(app);
+
+  const sockets = createWebSockets(createProtocol(schema, services, logger), logger, BODY_LIMIT);
+  const upgrades = acceptUpgrades(app, sockets, rules);
+  try {
+    await app.listen({ host, port: options.port });
+  } catch (error) {
+    await Promise.all([app.close(), apollo.stop()]);
+    throw error;
+  }
+  rules.port = (app.server.address() as AddressInfo).port;
+
+  let closing: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    upgrades.stop();
+    const closed = Promise.all([app.close(), sockets.close()]);
+    const patience = new AbortController();
+    const lateness = delay(DRAIN_MS, undefined, { signal: patience.signal }).then(
+      () => app.server.closeAllConnections(),
+      () => undefined,
+    );
+    await closed;
+    patience.abort();
+    await lateness;
+    await apollo.stop();
+  }
+
+  const name = host.includes(':') ? `[${host}]` : host;
+  return {
+    url: `http://${host === '0.0.0.0' || host === '::' ? 'localhost' : name}:${rules.port}`,
+    port: rules.port,
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** Answers to any Host: whoever probes a container does so by its address, and there is nothing here to protect. */
+function addHealth(app: FastifyInstance, services: Services): void {
+  app.get('/healthz', async () => ({ status: 'alive' }));
+  app.get('/readyz', async (_request, reply) => {
+    const patience = new AbortController();
+    const tooLate = delay(READY_TIMEOUT_MS, false, { signal: patience.signal }).catch(() => false);
+    const ready = await Promise.race([services.ready().catch(() => false), tooLate]);
+    patience.abort();
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready' });
+  });
+}
+
+function guard(app: FastifyInstance, rules: AccessRules): void {
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
+    if (request.url === '/healthz' || request.url === '/readyz') return;
+    const { origin, sameOrigin } = checkAccess(request.raw, rules);
+    reply.header('vary', 'Origin');
+    if (sameOrigin || origin === null) return;
+    // A page of an allowed origin: what its browser wants to hear before it hands the answers over.
+    reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id');
+    if (request.method !== 'OPTIONS') return;
+    reply.header('access-control-allow-methods', 'GET, POST').header('access-control-max-age', '600');
+    reply.header('access-control-allow-headers', 'content-type, authorization, apollo-require-preflight');
+    await reply.code(204).send();
+  });
+}
+
+/** Everything that is refused outside GraphQL, in the shape of a GraphQL error. */
+function answerErrors(app: FastifyInstance, logger: Logger): void {
+  app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    const { statusCode = 500 } = error as { statusCode?: number };
+    if (error instanceof Fault && error.code === 'FORBIDDEN') return reply.code(403).send(publicBody(error));
+    if (statusCode >= 400 && statusCode < 500) {
+      const { message } = error as Error;
+      return reply.code(statusCode).send(publicBody(new Fault('INVALID_ARGUMENT', message)));
+    }
+    logger.error({ requestId: request.id, err: error }, 'request failed');
+    return reply.code(500).send(publicBody(Fault.from(error)));
+  });
+  app.setNotFoundHandler(async (_request, reply) => {
+    const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {
+      hint: 'GraphQL is at /graphql, the playground at /.',
+    });
+    return reply.code(404).send(publicBody(fault));
+  });
+}
+
+function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: AccessRules): { stop(): void } {
+  let open = true;
+  app.server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy());
+    try {
+      if (!open) return refuseUpgrade(socket, 503, new Fault('INTERNAL', 'The service is stopping'));
+      checkAccess(request, rules);
+      if (request.url?.split('?')[0] !== '/graphql') {
+        return refuseUpgrade(socket, 404, invalidArgument('path', 'WebSockets are served at /graphql'));
+      }
+      sockets.upgrade(request, socket, head);
+    } catch (thrown) {
+      refuseUpgrade(socket, thrown instanceof Fault ? 403 : 500, Fault.from(thrown));
+    }
+  });
+  return {
+    stop() {
+      open = false;
+    },
+  };
+}
+
+function refuseUpgrade(socket: Duplex, status: number, fault: Fault): void {
+  const body = JSON.stringify(publicBody(fault));
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,125 @@
+/** Every way a request can go wrong has one shape, the right code, and gives nothing away. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Fault } from '../../src/errors.js';
+import { DEEPEST } from '../../src/gateway/depthLimit.js';
+import { password } from '../support/gatewayRows.js';
+import { gatewayUnderTest, onlyError } from '../support/gatewayUnderTest.js';
+
+test('a Fault keeps its code, hint, details and message', async (t) => {
+  const { post, services, log } = await gatewayUnderTest(t);
+  services.onList = () => {
+    const cause = new Error('the disk is on fire');
+    throw new Fault('STORAGE_UNAVAILABLE', 'Storage is away', { hint: 'Look at it.', details: { object: 'a' }, cause });
+  };
+  const error = onlyError(await post('{ instances { id } }'));
+  assert.equal(error.message, 'Storage is away');
+  assert.deepEqual(error.path, ['instances']);
+  assert.deepEqual(error.extensions, {
+    code: 'STORAGE_UNAVAILABLE',
+    hint: 'Look at it.',
+    retryable: true,
+    details: { object: 'a' },
+  });
+  assert.match(JSON.stringify(log), /the disk is on fire/);
+});
+
+test('what nobody foresaw is INTERNAL, says nothing, and is logged with its stack under the request id', async (t) => {
+  const { url, services, log } = await gatewayUnderTest(t);
+  services.onList = () => {
+    throw new TypeError(`cannot read ${password}`);
+  };
+  const response = await fetch(`${url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', connection: 'close' },
+    body: JSON.stringify({ query: 'query Broken { instances { id } }' }),
+  });
+  const text = await response.text();
+  assert.match(text, /"code":"INTERNAL"/);
+  assert.doesNotMatch(text, /TypeError|cannot read|stack|memoryServices/i);
+  const line = log.find(({ msg }) => msg === 'operation failed');
+  assert.equal(line?.requestId, response.headers.get('x-request-id'));
+  assert.match(JSON.stringify(line?.err), /TypeError: cannot read .*\\n\s+at /);
+  const operation = log.find(({ msg }) => msg === 'operation');
+  assert.deepEqual(operation?.codes, ['INTERNAL']);
+  assert.equal(operation?.operation, 'Broken');
+});
+
+const mistakes: [name: string, code: string, query: string, variables?: Record<string, unknown>][] = [
+  ['a syntax error', 'GRAPHQL_PARSE_FAILED', '{ instances { id }'],
+  ['an unknown field', 'GRAPHQL_VALIDATION_FAILED', '{ instances { password } }'],
+  ['a variable of the wrong type', 'BAD_USER_INPUT', 'query ($n: Int!) { instances(first: $n) { id } }', { n: 'x' }],
+  ['a missing variable', 'BAD_USER_INPUT', 'query ($id: ID!) { instance(id: $id) { id } }'],
+  ['null for what must be there', 'BAD_USER_INPUT', 'query ($n: Int) { instances(first: $n) { id } }', { n: null }],
+  ['an unknown operation', 'OPERATION_RESOLUTION_FAILURE', 'query A { __typename } query B { __typename }'],
+];
+for (const [name, code, query, variables] of mistakes) {
+  test(`${name} is ${code}, in the one shape`, async (t) => {
+    const { post, log } = await gatewayUnderTest(t);
+    const { extensions } = onlyError(await post(query, variables));
+    assert.deepEqual({ ...extensions, hint: null }, { code, hint: null, retryable: false, details: {} });
+    assert.equal(typeof extensions.hint, 'string');
+    assert.deepEqual(
+      log.filter(({ level }) => Number(level) >= 40),
+      [],
+      'no warning for a mistake of the caller',
+    );
+  });
+}
+
+test('a document nests up to the limit and no deeper, through fragments too', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const nested = (depth: number) => `{ backup(id: "full") ${chain(depth - 1)} }`;
+  const chain = (depth: number): string => (depth === 1 ? '{ id }' : `{ parent ${chain(depth - 1)} }`);
+  assert.equal((await post(nested(DEEPEST))).errors, undefined);
+  const tooDeep = onlyError(await post(nested(DEEPEST + 1)));
+  assert.equal(tooDeep.extensions.code, 'GRAPHQL_VALIDATION_FAILED');
+  assert.match(tooDeep.message, /13 fields deep; 12/);
+  const spread = `fragment Deep on DatabaseBackup ${chain(DEEPEST)} { backup(id: "full") { ...Deep } }`;
+  assert.equal(onlyError(await post(spread)).extensions.code, 'GRAPHQL_VALIDATION_FAILED');
+});
+
+test('a fragment that spreads itself is refused and not followed for ever', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const loop = 'fragment Loop on DatabaseBackup { parent { ...Loop } } { backup(id: "full") { ...Loop } }';
+  assert.match(onlyError(await post(loop)).message, /Cannot spread fragment/);
+});
+
+test('a document of very many tokens is not read to its end', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const error = onlyError(await post(`{ ${'__typename '.repeat(20_000)} }`));
+  assert.equal(error.extensions.code, 'GRAPHQL_PARSE_FAILED');
+});
+
+test('what is no GraphQL request at all is refused in the same shape', async (t) => {
+  const { url } = await gatewayUnderTest(t);
+  const send = async (body: string, type = 'application/json', method = 'POST') => {
+    const headers = { 'content-type': type, connection: 'close' };
+    const response = await fetch(`${url}/graphql`, { method, headers, ...(method === 'POST' && { body }) });
+    const answer = (await response.json()) as { errors: { message: string; extensions: Record<string, unknown> }[] };
+    onlyError({ status: response.status, data: null, errors: answer.errors });
+    return [response.status, answer.errors[0]?.extensions.code];
+  };
+  assert.deepEqual(await send('{'), [400, 'INVALID_ARGUMENT']);
+  assert.deepEqual(await send('{}'), [400, 'BAD_REQUEST']);
+  assert.deepEqual(await send('[{"query":"{__typename}"}]'), [400, 'BAD_REQUEST']);
+  assert.deepEqual(await send('query={__typename}', 'text/plain'), [400, 'BAD_REQUEST']);
+  assert.deepEqual(await send(JSON.stringify({ query: ' '.repeat(1024 * 1024) })), [413, 'INVALID_ARGUMENT']);
+  const nowhere = await fetch(`${url}/nowhere`, { headers: { connection: 'close' } });
+  assert.equal(nowhere.status, 404);
+  assert.match(await nowhere.text(), /GraphQL is at \/graphql/);
+});
+
+test('a simple request that a foreign page could send is refused', async (t) => {
+  const { url } = await gatewayUnderTest(t);
+  const query = encodeURIComponent('{ instances { id } }');
+  const get = await fetch(`${url}/graphql?query=${query}`, { headers: { connection: 'close' } });
+  assert.equal(get.status, 400);
+  assert.match(await get.text(), /Cross-Site Request Forgery/);
+});
+
+test('introspection is on', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const { data } = await post('{ __schema { queryType { name } } }');
+  assert.deepEqual(data, { __schema: { queryType: { name: 'Query' } } });
+});
