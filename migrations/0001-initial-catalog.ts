@@ -36,7 +36,6 @@ const create = [
     CONSTRAINT "instances_volume" CHECK ("volumeSizeGiB" > 0),
     CONSTRAINT "instances_active" CHECK ("state" <> 'ACTIVE' OR ("connectionUri" IS NOT NULL AND "identity" IS NOT NULL)),
     CONSTRAINT "instances_deleted" CHECK (("state" = 'DELETED') = ("deletedAt" IS NOT NULL)),
-    CONSTRAINT "instances_no_credentials" CHECK ("deletedAt" IS NULL OR "connectionUri" IS NULL),
     CONSTRAINT "instances_sealed" CHECK ("connectionUri" LIKE 'v1.%'),
     CONSTRAINT "instances_recovered" CHECK ("origin" <> 'RECOVERED' OR "recoveredFromId" IS NOT NULL),
     CONSTRAINT "fk_instances_recovered_from" FOREIGN KEY ("recoveredFromId") REFERENCES "instances" ("id"),

@@ -52,7 +52,6 @@ export const instanceEntity = new EntitySchema<InstanceRecord>({
       expression: `"state" <> 'ACTIVE' OR ("connectionUri" IS NOT NULL AND "identity" IS NOT NULL)`,
     },
     { name: 'instances_deleted', expression: `("state" = 'DELETED') = ("deletedAt" IS NOT NULL)` },
-    { name: 'instances_no_credentials', expression: `"deletedAt" IS NULL OR "connectionUri" IS NULL` },
     // A sealed text begins with its version (seal.ts): a readable URI cannot be stored by mistake.
     { name: 'instances_sealed', expression: `"connectionUri" LIKE 'v1.%'` },
     { name: 'instances_recovered', expression: `"origin" <> 'RECOVERED' OR "recoveredFromId" IS NOT NULL` },

@@ -18,7 +18,7 @@ import { depthLimit } from './depthLimit.js';
 import { type PublicError, publicError } from './errorShape.js';
 import { MOST_TOKENS } from './graphqlOverHttp.js';
 import { logCause, logOperation } from './operationLog.js';
-import type { Caller, Services } from './services.js';
+import type { Caller, Services } from '../services.js';
 
 /** What is known of one connection. */
 export interface Connection {

@@ -18,7 +18,7 @@ import {
 import { presentBackup, presentInstance, presentRecovery } from './present.js';
 import { Recovery } from './recoveryTypes.js';
 import { DateTime } from './scalars.js';
-import type { InstanceChange } from './services.js';
+import type { InstanceChange } from '../services.js';
 
 const firstDescription = 'How many, 1 to 500.';
 const afterDescription = 'The id of the last item of the page before.';

@@ -8,7 +8,7 @@ import type { RecoveryFault } from './faultType.js';
 import type { DatabaseInstance } from './instanceTypes.js';
 import type { RecoveryAssessment, RecoveryCut, RecoveryPlan } from './planTypes.js';
 import type { Recovery, RecoveryProgress, RecoveryStep } from './recoveryTypes.js';
-import type { Assessment, Caller, ProgressEvent } from './services.js';
+import type { Assessment, Caller, ProgressEvent } from '../services.js';
 
 /** Readers never see credentials. */
 export function presentInstance(record: InstanceRecord, caller: Caller): DatabaseInstance {

@@ -5,7 +5,7 @@ import { checkId, notFound } from './arguments.js';
 import type { GatewayContext } from './context.js';
 import { presentProgress, presentRecovery } from './present.js';
 import { Recovery, RecoveryProgress } from './recoveryTypes.js';
-import type { ProgressEvent } from './services.js';
+import type { ProgressEvent } from '../services.js';
 
 @Resolver(() => RecoveryProgress)
 export class ProgressResolver {

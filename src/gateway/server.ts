@@ -15,7 +15,7 @@ import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
-import type { Services } from './services.js';
+import type { Services } from '../services.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
 
 const BODY_LIMIT = 1024 * 1024;

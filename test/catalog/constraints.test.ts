@@ -27,7 +27,6 @@ const refused: [table: string, row: string, assignment: string, refusal: RegExp]
   ['instances', `"id" = 'i'`, `"connectionUri" = 'postgresql://a:b@c/d'`, /CHECK.*instances_sealed/],
   ['instances', `"id" = 'i'`, `"state" = 'DELETED'`, /CHECK.*instances_deleted/],
   ['instances', `"id" = 'i'`, `"deletedAt" = 1`, /CHECK.*instances_deleted/],
-  ['instances', `"id" = 'i'`, `"state" = 'DELETED', "deletedAt" = 1`, /CHECK.*instances_no_credentials/],
   ['instances', `"id" = 'i'`, `"name" = NULL`, /NOT NULL/],
   ['instances', `"id" = 'i'`, `"identity" = 'identity-j'`, /UNIQUE.*identity/],
   ['instances', `"id" = 'i'`, `"recoveredFromId" = 'unknown'`, /FOREIGN KEY/],

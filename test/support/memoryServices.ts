@@ -2,7 +2,7 @@
 import { EventEmitter, once } from 'node:events';
 import type { BackupRecord, InstanceRecord, Page, RecoveryRecord, StepRecord } from '../../src/catalog/records.js';
 import { Fault } from '../../src/errors.js';
-import type { Assessment, InstanceChange, ProgressEvent, Services } from '../../src/gateway/services.js';
+import type { Assessment, InstanceChange, ProgressEvent, Services } from '../../src/services.js';
 import type { RecoveryWindow } from '../../src/model.js';
 
 export class MemoryServices implements Services {
