@@ -1,0 +1,212 @@
+/**
+ * Follows one database's log in the engine process: decides when to look, when to finish a segment, when to let the WAL
+ * be restarted, and starts anew when the log broke. What a look does is walFollower.ts.
+ */
+import { type FSWatcher, watch } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { Fault } from '../../errors.js';
+import type { AttachFrom } from './attachPoint.js';
+import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import { discardSegment, leftovers } from './spool.js';
+import { BrokenLog } from './walFile.js';
+import { WalFollower } from './walFollower.js';
+
+const longestRetryMs = 30_000;
+const idleMs = 2000;
+/** How long the restart of the WAL may compete for the write lock. */
+const lockPatienceMs = 200;
+
+export class CaptureSession {
+  private follower: WalFollower | null = null;
+  /** Where the next attachment goes on, or why it cannot. */
+  private from: AttachFrom = { known: null, gap: null };
+  private watcher: FSWatcher | null = null;
+  private queue: Promise<unknown> = Promise.resolve();
+  private stopping = false;
+  private wake: () => void = () => {};
+  private wait: number;
+  private lastFound = Date.now();
+  private lastSlowPoll = 0;
+  private nextRestartAt = 0;
+  private restartPause = 1000;
+  private retryMs = 250;
+  private trouble: string | null = null;
+  private readonly running: Promise<void>;
+  private attempted: () => void = () => {};
+  /** Resolves after the first attempt to attach, however it ended. */
+  readonly ready = new Promise<void>((resolve) => {
+    this.attempted = resolve;
+  });
+
+  constructor(
+    private readonly request: AttachRequest,
+    private readonly emit: (event: SessionEvent) => void,
+  ) {
+    this.wait = request.tuning.pauseMs;
+    this.running = this.run().finally(() => this.attempted());
+  }
+
+  /**
+   * Looks until everything committed before the call is found and its time lies in the past, and finishes the segment.
+   * @throws Fault DATASTORE_UNAVAILABLE
+   */
+  async fence(restart: boolean): Promise<FenceReply> {
+    return this.exclusive(async () => {
+      const follower = this.follower;
+      if (!follower) throw this.unavailable();
+      try {
+        if (restart) await follower.restart(lockPatienceMs);
+        return await follower.fence();
+      } catch (error) {
+        await this.recoverFrom(error);
+        throw this.unavailable();
+      }
+    });
+  }
+
+  /** Gives up the present stretch, because what was captured of it cannot be archived. */
+  async abandon(reason: string): Promise<void> {
+    await this.exclusive(() => this.recoverFrom(new BrokenLog(reason)));
+    this.poke();
+  }
+
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.wake();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
+    this.from.known = await this.handOverLeftovers(this.request.archived);
+    while (!this.stopping) {
+      await this.exclusive(async () => {
+        try {
+          if (this.follower) await this.turn(this.follower);
+          else {
+            this.follower = await WalFollower.attach(this.request, this.from, this.emit);
+            this.watch();
+            this.retryMs = 250;
+            this.wait = this.request.tuning.pauseMs;
+          }
+          this.tell(null);
+        } catch (error) {
+          await this.recoverFrom(error);
+        }
+      });
+      this.attempted();
+      if (!this.stopping) await this.pause(this.follower ? this.wait : this.retryMs);
+    }
+    await this.exclusive(async () => {
+      this.watcher?.close();
+      await this.follower?.rest(lockPatienceMs).catch((error: Error) => this.tell(error.message));
+      await this.follower?.close();
+      this.follower = null;
+    });
+  }
+
+  /** Whatever an earlier process had captured goes first; answers with where the log is known up to. */
+  private async handOverLeftovers(archived: ArchiveEnd | null): Promise<ArchiveEnd | null> {
+    let known = archived;
+    for (const sealed of await leftovers(this.request.spool)) {
+      const { generation, after, last, coveredTo, continuation } = sealed;
+      const continues = known?.generation === generation && known.ordinal === after;
+      const beginsNext = generation === (known?.generation ?? 0) + 1 && after === 0;
+      if (!continues && !beginsNext) {
+        await discardSegment(sealed.file);
+        continue;
+      }
+      if (beginsNext) {
+        const reason = 'The capture was interrupted just after it had started anew.';
+        this.emit({ type: 'stretch', generation, first: known === null, reason, at: coveredTo });
+      }
+      this.emit({ type: 'sealed', sealed });
+      known = { generation, ordinal: last, coveredTo: Math.max(coveredTo, known?.coveredTo ?? 0), continuation };
+    }
+    return known;
+  }
+
+  private async turn(follower: WalFollower): Promise<void> {
+    const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
+    const found = await follower.look();
+    const now = Date.now();
+    if (found) this.lastFound = now;
+    // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
+    this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
+    await follower.finishIfDue();
+    const idle = now - this.lastFound >= idleMs;
+    if (now >= this.nextRestartAt && follower.restartable(idle ? idleRestartBytes : restartBytes)) {
+      const restarted = await follower.restart(lockPatienceMs);
+      this.restartPause = restarted ? 1000 : Math.min(this.restartPause * 2, 60_000);
+      this.nextRestartAt = Date.now() + this.restartPause;
+    }
+    if (now - this.lastSlowPoll >= pollMs) {
+      this.lastSlowPoll = now;
+      await follower.onSlowPoll();
+    }
+  }
+
+  private async recoverFrom(error: unknown): Promise<void> {
+    const message = error instanceof Error ? error.message : String(error);
+    const follower = this.follower;
+    this.follower = null;
+    this.watcher?.close();
+    this.watcher = null;
+    if (follower) {
+      const known = await follower.abandon();
+      this.from = { known, gap: error instanceof BrokenLog ? message : null };
+    }
+    this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
+    this.tell(message);
+  }
+
+  private watch(): void {
+    const walName = `${path.basename(this.request.file)}-wal`;
+    this.watcher?.close();
+    // The directory, not the file: the log may be deleted and made again.
+    this.watcher = watch(path.dirname(this.request.file), (_event, name) => {
+      if (name === null || name === walName) this.poke();
+    });
+    this.watcher.on('error', () => this.watcher?.close());
+  }
+
+  private poke(): void {
+    if (this.wait <= this.request.tuning.pauseMs) return;
+    this.wait = this.request.tuning.pauseMs;
+    this.wake();
+  }
+
+  private async pause(milliseconds: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.wake = () => {};
+  }
+
+  private tell(message: string | null): void {
+    if (message === this.trouble) return;
+    this.trouble = message;
+    this.emit({ type: 'health', message });
+  }
+
+  private unavailable(): Fault {
+    return new Fault(
+      'DATASTORE_UNAVAILABLE',
+      `The log of the database cannot be read: ${this.trouble ?? 'not attached yet'}`,
+      {
+        hint: 'Look at the instance: its file must exist, be readable and writable by the service, and be in WAL mode.',
+      },
+    );
+  }
+
+  private exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(work);
+    this.queue = result.catch(() => {});
+    return result;
+  }
+}

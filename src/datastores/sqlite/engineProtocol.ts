@@ -1,0 +1,82 @@
+/** What the service and the engine process say to each other; plain data, sent as JSON. */
+import type { FaultData } from '../../errors.js';
+import type { Continuation } from './continuation.js';
+import type { SealedSegment } from './spool.js';
+
+export interface CaptureTuning {
+  /** How often to look when nothing is heard of the log, ms. */
+  pollMs: number;
+  /** The shortest time between two looks, ms. */
+  pauseMs: number;
+  /** A segment is finished at this size … */
+  sealBytes: number;
+  /** … or this long after its first transaction, ms. */
+  sealAgeMs: number;
+  /** The WAL is restarted when it has grown past this … */
+  restartBytes: number;
+  /** … or past this while nobody writes. */
+  idleRestartBytes: number;
+}
+
+/** Where the archive ends. */
+export interface ArchiveEnd {
+  generation: number;
+  ordinal: number;
+  coveredTo: number;
+  continuation: Continuation | null;
+}
+
+export interface AttachRequest {
+  file: string;
+  spool: string;
+  archived: ArchiveEnd | null;
+  tuning: CaptureTuning;
+}
+
+/** A place in the captured log, when everything up to it is in sealed segments. */
+export interface FenceReply {
+  generation: number;
+  ordinal: number;
+  coveredTo: number;
+  /** The greatest time given so far; no later transaction will get one that is not greater. */
+  axis: number;
+  dbPages: number;
+  pageSize: number;
+  /** Everything up to here was in the database file when the WAL was last looked at. */
+  copiedUpTo: number;
+}
+
+export type SessionEvent =
+  | { type: 'stretch'; generation: number; first: boolean; reason: string; at: number }
+  | { type: 'sealed'; sealed: SealedSegment }
+  | { type: 'covered'; generation: number; ordinal: number; coveredTo: number }
+  | { type: 'health'; message: string | null };
+
+/** What an open database says of itself. */
+export interface DatabaseFacts {
+  version: string;
+  journalMode: string;
+  pageSize: number;
+  dbPages: number;
+}
+
+/** Every call with its arguments and its answer. */
+export interface EngineCalls {
+  attach: { arguments: { capture: string } & AttachRequest; answer: null };
+  detach: { arguments: { capture: string }; answer: null };
+  fence: { arguments: { capture: string; restart: boolean }; answer: FenceReply };
+  abandon: { arguments: { capture: string; reason: string }; answer: null };
+  version: { arguments: Record<string, never>; answer: string };
+  examine: { arguments: { file: string }; answer: DatabaseFacts };
+  useWal: { arguments: { file: string; create: boolean }; answer: DatabaseFacts };
+  examineCopy: { arguments: { file: string }; answer: DatabaseFacts };
+}
+
+export type CallName = keyof EngineCalls;
+
+export type ToEngine = { [K in CallName]: { id: number; call: K; arguments: EngineCalls[K]['arguments'] } }[CallName];
+
+export type FromEngine =
+  | { id: number; answer: unknown }
+  | { id: number; fault: FaultData; cause: string }
+  | { capture: string; event: SessionEvent };

@@ -1,0 +1,85 @@
+/**
+ * A full backup: the main database file read as it is, while its users go on. What a checkpoint writes into the file
+ * meanwhile makes the copy a mixture of moments, but every page it writes is in the log from `replayAfter` on, and replaying
+ * that log up to `consistent` or beyond replaces every one of them. Runs in the service's own process, which holds no
+ * SQLite lock that closing the file could drop.
+ */
+import { type FileHandle, open } from 'node:fs/promises';
+import { z } from 'zod';
+import { Fault } from '../../errors.js';
+import { instant } from '../../instant.js';
+import type { BackupFacts, BackupRequest, BackupSink } from '../datastore.js';
+import { databaseFile } from './databasePaths.js';
+import { position } from './position.js';
+import { SqliteCapture } from './sqliteCapture.js';
+
+const partBytes = 8 << 20;
+const readBytes = 1 << 20;
+
+const stateSchema = z.object({
+  version: z.literal(1),
+  pageSize: z.number().int().positive(),
+  /** Size of the database at the backup's consistent position, in pages. */
+  dbPages: z.number().int().nonnegative(),
+  /** Bytes of the file that were copied. */
+  bytes: z.number().int().nonnegative(),
+});
+export type FullBackupState = z.infer<typeof stateSchema>;
+
+/** @throws Fault VERSION_MISMATCH for what this version of the driver cannot restore */
+export function fullBackupState(facts: BackupFacts): FullBackupState {
+  const parsed = stateSchema.safeParse(facts.state);
+  if (parsed.success) return parsed.data;
+  throw new Fault('VERSION_MISMATCH', 'The backup was made by another version of the SQLite driver', {
+    hint: 'Recover from another backup, or with the version of this service that made it.',
+  });
+}
+
+export async function fullBackup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts> {
+  const { capture, instance, signal } = request;
+  if (request.type !== 'FULL' || !(capture instanceof SqliteCapture)) {
+    throw new Fault('DATASTORE_NOT_SUPPORTED', `SQLite has no ${request.type} backups yet`);
+  }
+  const start = await capture.fenceAfterRestart(signal);
+  const file = await open(databaseFile(instance), 'r');
+  let bytes = 0;
+  try {
+    const { size, ino } = await file.stat();
+    const counted = async function* () {
+      for await (const chunk of contentOf(file, signal)) {
+        bytes += chunk.length;
+        yield chunk;
+        request.progress(Math.min(bytes, size), size);
+      }
+    };
+    await sink.write(counted(), partBytes);
+    const end = await capture.fenceReply(signal);
+    if (end.generation !== start.generation || (await file.stat()).ino !== ino) {
+      throw new Fault('DATASTORE_UNAVAILABLE', 'The capture of the log broke during the backup, which is useless now', {
+        hint: 'Take the backup again.',
+      });
+    }
+    const state: FullBackupState = { version: 1, pageSize: end.pageSize, dbPages: end.dbPages, bytes };
+    return {
+      replayAfter: position(start.generation, start.copiedUpTo),
+      consistent: position(end.generation, end.ordinal),
+      consistentAt: instant(end.axis),
+      sizeBytes: end.dbPages * end.pageSize,
+      state,
+    };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The file from its first byte to wherever it ends when the reading gets there. */
+async function* contentOf(file: FileHandle, signal: AbortSignal): AsyncGenerator<Buffer> {
+  for (let at = 0; ; ) {
+    signal.throwIfAborted();
+    const buffer = Buffer.allocUnsafe(readBytes);
+    const { bytesRead } = await file.read(buffer, 0, readBytes, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}

@@ -1,0 +1,69 @@
+/** Which frames of the log make the cut: pure decisions on the heads of segments, shared by restoring and replaying. */
+import { Fault } from '../../errors.js';
+import type { RecoveryContext, StoredSegment } from '../datastore.js';
+import type { PageSet } from './pageSet.js';
+import type { SegmentHead } from './segmentFormat.js';
+
+/** The frames [from, to) of a segment that belong to transactions in (replayAfter, cut]. */
+export function framesInScope(head: SegmentHead, replayAfter: number, cut: number): { from: number; to: number } {
+  let from = 0;
+  let to = 0;
+  let frames = 0;
+  for (const [i, transaction] of head.transactions.entries()) {
+    const ordinal = head.after + i + 1;
+    frames += transaction.frames;
+    if (ordinal <= replayAfter) from = frames;
+    if (ordinal <= cut) to = frames;
+  }
+  return { from, to: Math.max(from, to) };
+}
+
+/**
+ * Marks the pages that a segment supplies and answers with its frames that are the last version of their page, as
+ * flags by index in the segment. Segments come newest first: a page in `done` has a later version.
+ */
+export function lastVersions(head: SegmentHead, scope: { from: number; to: number }, done: PageSet): Uint8Array {
+  const wanted = new Uint8Array(head.pages.length);
+  for (let i = scope.to - 1; i >= scope.from; i--) if (done.add(head.pages[i] ?? 0)) wanted[i] = 1;
+  return wanted;
+}
+
+/** Checks, newest first, that segments follow on one another from the cut down to the base. */
+export class ContiguityCheck {
+  private expected: number | null = null;
+
+  constructor(
+    private readonly replayAfter: number,
+    private readonly cut: number,
+  ) {}
+
+  next(segment: StoredSegment): void {
+    const fits =
+      this.expected === null ? segment.after < this.cut && segment.last >= this.cut : segment.last === this.expected;
+    if (!fits) throw incomplete(this.cut, `the segment ending at transaction ${segment.last} does not fit`);
+    this.expected = segment.after;
+  }
+
+  /** @throws Fault RECOVERY_INCOMPLETE where the log does not reach down to the base */
+  end(): void {
+    if (this.cut > this.replayAfter && (this.expected === null || this.expected > this.replayAfter)) {
+      throw incomplete(this.cut, `its log begins only after transaction ${this.expected ?? this.cut}`);
+    }
+  }
+}
+
+export function incomplete(cut: number, why: string): Fault {
+  return new Fault('RECOVERY_INCOMPLETE', `The recovery cannot reach transaction ${cut}: ${why}`, {
+    hint: 'Choose another point in time, or report this: the archive does not hold what its catalog says.',
+  });
+}
+
+/** The numbers that every step of a recovery needs. @throws Fault where base and cut do not belong together */
+export function scopeOf(context: RecoveryContext): { stretch: string; replayAfter: number; cut: number } {
+  const { base, cut } = context;
+  const { replayAfter, consistent } = base.facts;
+  if (replayAfter.stretch !== cut.position.stretch || consistent.ordinal > cut.position.ordinal) {
+    throw incomplete(cut.position.ordinal, 'the backup does not lead to it');
+  }
+  return { stretch: cut.position.stretch, replayAfter: replayAfter.ordinal, cut: cut.position.ordinal };
+}

@@ -1,0 +1,126 @@
+/** Turns frames that were read into timed, numbered transactions in segments, and keeps the time axis of a generation. */
+import type { Continuation } from './continuation.js';
+import type { AttachRequest, SessionEvent } from './engineProtocol.js';
+import { OpenSegment } from './spool.js';
+import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
+
+export class SegmentWriter {
+  /** Everything that became visible before this instant is captured. */
+  coveredTo: number;
+  private open: OpenSegment | null = null;
+  /** The salts of the log's life that the open segment's last frames are of. */
+  private openEpoch: WalHeader | null = null;
+  /** Frames of a transaction whose end was not read yet. */
+  private unfinished = 0;
+
+  constructor(
+    private readonly request: AttachRequest,
+    readonly generation: number,
+    /** Number of the last captured transaction of the generation. */
+    public ordinal: number,
+    private readonly pageSize: number,
+    /** The greatest instant given to a transaction or told as covered; times along a generation never fall. */
+    public axis: number,
+    /** Where the captured log ends, always after a whole transaction; null while the log never had a frame. */
+    public end: Continuation | null,
+    private readonly emit: (event: SessionEvent) => void,
+  ) {
+    this.coveredTo = axis;
+  }
+
+  /**
+   * The times of what one look found. A transaction found later gets a greater tHi than any instant told before, so
+   * that what an instant resolves to never changes, even when the clock is set back.
+   */
+  timesBetween(seenLo: number, hi: number): { tLo: number; tHi: number } {
+    const tHi = Math.max(hi, this.axis + 1);
+    return { tLo: Math.min(seenLo, tHi), tHi };
+  }
+
+  /** A look that began at `lo` left nothing unread. */
+  covered(lo: number): void {
+    this.coveredTo = Math.max(this.coveredTo, lo);
+    this.axis = Math.max(this.axis, this.coveredTo);
+  }
+
+  get atCommit(): boolean {
+    return this.unfinished === 0;
+  }
+
+  /**
+   * Takes proven frames that follow the first `walFrames` of the log's life `epoch`; `sum` is the checksum before them.
+   * Segments end between transactions only, so one is as large as its last transaction makes it.
+   */
+  async take(
+    epoch: WalHeader,
+    walFrames: number,
+    sum: WalSum,
+    bytes: Buffer,
+    headers: FrameHeader[],
+    times: { tLo: number; tHi: number },
+  ): Promise<void> {
+    const size = frameBytes(this.pageSize);
+    let start = 0;
+    const keep = async (to: number) => {
+      const before = start === 0 ? sum : (headers[start - 1]?.sum ?? sum);
+      const segment = await this.segmentFor(epoch, walFrames + start, before);
+      await segment.append(bytes.subarray(start * size, to * size));
+      start = to;
+      return segment;
+    };
+    for (const [i, header] of headers.entries()) {
+      this.unfinished++;
+      if (header.dbPages === 0) continue;
+      const segment = await keep(i + 1);
+      segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
+      this.unfinished = 0;
+      this.ordinal++;
+      this.axis = Math.max(this.axis, times.tHi);
+      const { salt1, salt2 } = epoch;
+      const frames = walFrames + i + 1;
+      this.end = { version: 1, pageSize: this.pageSize, salt1, salt2, frames, sum: header.sum, axis: this.axis };
+      if (segment.bytes >= this.request.tuning.sealBytes) await this.seal();
+    }
+    if (start < headers.length) await keep(headers.length);
+  }
+
+  async flush(): Promise<void> {
+    await this.open?.flush();
+  }
+
+  async sealIfDue(): Promise<void> {
+    if (this.open && Date.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
+  }
+
+  /** Finishes the open segment, if it holds a transaction, and hands it over. */
+  async seal(): Promise<void> {
+    const segment = this.open;
+    this.open = null;
+    this.openEpoch = null;
+    if (!segment || !this.end) return;
+    const sealed = await segment.seal(this.coveredTo, this.end);
+    if (sealed) this.emit({ type: 'sealed', sealed });
+  }
+
+  /** Says how far time is covered while nothing waits to be archived. */
+  tellCoverage(): void {
+    if (this.open) return;
+    const { generation, ordinal, coveredTo } = this;
+    this.emit({ type: 'covered', generation, ordinal, coveredTo });
+  }
+
+  async close(): Promise<void> {
+    await this.open?.close();
+    this.open = null;
+  }
+
+  private async segmentFor(epoch: WalHeader, walFrames: number, sum: WalSum): Promise<OpenSegment> {
+    this.open ??= await OpenSegment.create(this.request.spool, this.generation, this.ordinal, this.pageSize);
+    if (this.openEpoch !== epoch) {
+      const { bigEndian, salt1, salt2, checkpoints } = epoch;
+      this.open.startEpoch({ bigEndian, salt1, salt2, sum, walFrames, checkpoints });
+      this.openEpoch = epoch;
+    }
+    return this.open;
+  }
+}

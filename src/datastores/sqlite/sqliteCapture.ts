@@ -1,0 +1,224 @@
+/**
+ * The service's side of a capture: receives what the engine process found, hands it to the archive in order and without
+ * loss, and attaches again when the engine process had to be started anew.
+ */
+import { Fault } from '../../errors.js';
+import { type Instant, instant } from '../../instant.js';
+import type { InstanceHandle, LogPosition } from '../../model.js';
+import type { CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datastore.js';
+import { parseContinuation } from './continuation.js';
+import { databaseFile, spoolDirectory } from './databasePaths.js';
+import type { Engine, SqliteLogger } from './engine.js';
+import type { ArchiveEnd, CaptureTuning, FenceReply, SessionEvent } from './engineProtocol.js';
+import { position } from './position.js';
+import { SegmentShipper } from './segmentShipper.js';
+
+export class SqliteCapture implements LogCapture {
+  private archived: ArchiveEnd | null;
+  private queue: Promise<void> = Promise.resolve();
+  /** Counts attachments: what an earlier engine process said is not acted upon, it will be said again. */
+  private attachment = 0;
+  private stopped = false;
+  private sourceTrouble: string | null = null;
+  /** A generation of which a segment was damaged on its way; nothing more of it can be archived. */
+  private abandoned: number | null = null;
+  /** Something was not handed over; what follows it must wait for the next attachment, which begins with it. */
+  private halted = false;
+  private readonly shipper: SegmentShipper;
+  private fenceRunning: Promise<FenceReply> | null = null;
+  private fenceNext: Promise<FenceReply> | null = null;
+
+  private constructor(
+    private readonly engine: Engine,
+    private readonly instance: InstanceHandle,
+    resume: ResumePoint | null,
+    private readonly sink: LogSink,
+    private readonly tuning: CaptureTuning,
+    private readonly logger: SqliteLogger,
+  ) {
+    this.archived = resume && {
+      generation: Number(resume.position.stretch),
+      ordinal: resume.position.ordinal,
+      coveredTo: resume.coveredTo,
+      continuation: parseContinuation(resume.continuation),
+    };
+    this.shipper = new SegmentShipper(sink, () => this.sink.health(this.health()));
+  }
+
+  static async start(
+    engine: Engine,
+    instance: InstanceHandle,
+    resume: ResumePoint | null,
+    sink: LogSink,
+    tuning: CaptureTuning,
+    logger: SqliteLogger,
+  ): Promise<SqliteCapture> {
+    const capture = new SqliteCapture(engine, instance, resume, sink, tuning, logger);
+    await capture.attach();
+    return capture;
+  }
+
+  async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: LogPosition }> {
+    const reply = await this.fenceReply(signal);
+    return { coveredTo: instant(reply.coveredTo), position: position(reply.generation, reply.ordinal) };
+  }
+
+  /**
+   * A fence with what backups want to know. Calls share one: whoever comes while one runs waits for the next, because
+   * the running one may have looked before what the caller committed.
+   */
+  async fenceReply(signal?: AbortSignal): Promise<FenceReply> {
+    signal?.throwIfAborted();
+    if (!this.fenceNext) {
+      this.fenceNext = (this.fenceRunning ?? Promise.resolve()).then(
+        () => this.startFence(),
+        () => this.startFence(),
+      );
+      this.fenceNext.catch(() => {});
+    }
+    return abortable(this.fenceNext, signal);
+  }
+
+  /** As fenceReply, after letting the WAL be restarted if that is possible at once. */
+  async fenceAfterRestart(signal: AbortSignal): Promise<FenceReply> {
+    return abortable(this.archivedFence(true), signal);
+  }
+
+  health(): CaptureHealth {
+    const message = this.sourceTrouble ?? this.shipper.trouble;
+    const lag = this.archived ? Math.max(0, (Date.now() * 1000 - this.archived.coveredTo) / 1e6) : null;
+    return { healthy: message === null, message, lagSeconds: this.sourceTrouble === null ? lag : null };
+  }
+
+  async stop(): Promise<void> {
+    if (this.stopped) return;
+    this.stopped = true;
+    // What the last look finds is still handed over; what the archive refuses now waits in the spool.
+    await this.engine.call('detach', { capture: this.instance.id }).catch((error: Error) => {
+      this.logger.warn({ instance: this.instance.id, error: error.message }, 'A capture did not stop properly');
+    });
+    this.shipper.lastAttempt();
+    await this.queue;
+    this.engine.unlisten(this.instance.id);
+  }
+
+  private startFence(): Promise<FenceReply> {
+    this.fenceRunning = this.fenceNext;
+    this.fenceNext = null;
+    return this.archivedFence(false);
+  }
+
+  private async archivedFence(restart: boolean): Promise<FenceReply> {
+    if (this.stopped) throw new Fault('DATASTORE_UNAVAILABLE', 'The capture of this database was stopped');
+    const attachment = this.attachment;
+    const reply = await this.engine.call('fence', { capture: this.instance.id, restart });
+    await this.shipper.untilShippedOrRefused(this.queue);
+    if (attachment !== this.attachment || this.halted || reply.generation === this.abandoned) {
+      throw new Fault('DATASTORE_UNAVAILABLE', 'The capture of this database had to start anew just now');
+    }
+    return reply;
+  }
+
+  private async attach(): Promise<void> {
+    const mine = ++this.attachment;
+    this.abandoned = null;
+    this.halted = false;
+    this.engine.listen(this.instance.id, {
+      event: (event) => this.enqueue(mine, event),
+      lost: () => void this.reattach(mine),
+    });
+    const { instance, archived, tuning } = this;
+    const file = databaseFile(instance);
+    try {
+      await this.engine.call('attach', {
+        capture: instance.id,
+        file,
+        spool: spoolDirectory(instance),
+        archived,
+        tuning,
+      });
+    } catch (error) {
+      // The loss of the process that caused this is noticed by itself, and answered by attaching again.
+      this.setSourceTrouble((error as Error).message);
+    }
+  }
+
+  private async reattach(lost: number): Promise<void> {
+    if (this.stopped || lost !== this.attachment) return;
+    this.attachment++;
+    this.setSourceTrouble('The process that follows the log ended unexpectedly and is started again.');
+    this.shipper.lastAttempt();
+    await this.queue;
+    await new Promise((resolve) => setTimeout(resolve, this.engine.restartDelayMs));
+    if (this.stopped) return;
+    this.shipper.resume();
+    await this.attach();
+  }
+
+  private enqueue(attachment: number, event: SessionEvent): void {
+    if (event.type === 'health') {
+      this.setSourceTrouble(event.message);
+      return;
+    }
+    this.queue = this.queue
+      .then(() => (attachment === this.attachment && !this.halted ? this.handle(event) : undefined))
+      .catch((error: Error) => {
+        this.halted = true;
+        this.logger.warn({ instance: this.instance.id, error: error.message }, 'An event of a capture was not handled');
+      });
+  }
+
+  private async handle(event: Exclude<SessionEvent, { type: 'health' }>): Promise<void> {
+    if (event.type === 'stretch') {
+      const { generation, first, reason } = event;
+      await this.shipper.insist(() =>
+        this.sink.stretchStarted({
+          stretch: String(generation),
+          position: position(generation, 0),
+          because: first ? 'FIRST_BACKUP' : 'LOG_GAP',
+          reason,
+          at: instant(event.at),
+        }),
+      );
+      this.archived = { generation, ordinal: 0, coveredTo: this.archived?.coveredTo ?? 0, continuation: null };
+    } else if (event.type === 'covered') {
+      const { generation, ordinal, coveredTo } = event;
+      const archived = this.archived;
+      // Only what is archived whole can be covered: a refused segment may lie between.
+      if (archived?.generation !== generation || archived.ordinal !== ordinal || generation === this.abandoned) return;
+      this.archived = { ...archived, coveredTo: Math.max(coveredTo, archived.coveredTo) };
+      this.sink.covered(position(generation, ordinal), instant(this.archived.coveredTo));
+    } else if (event.sealed.generation !== this.abandoned) {
+      const { generation, last, coveredTo, continuation } = event.sealed;
+      const outcome = await this.shipper.ship(event.sealed);
+      if (outcome === 'damaged') {
+        this.abandoned = generation;
+        const reason = 'A piece of captured log was damaged on the local disk before it could be archived.';
+        // Not awaited: the engine's answer may stand behind events that wait for this one.
+        this.engine.call('abandon', { capture: this.instance.id, reason }).catch(() => {});
+      } else if (outcome === 'archived') {
+        const { coveredTo: before } = this.archived ?? { coveredTo: 0 };
+        this.archived = { generation, ordinal: last, coveredTo: Math.max(coveredTo, before), continuation };
+      } else {
+        this.halted = true;
+      }
+    }
+  }
+
+  private setSourceTrouble(message: string | null): void {
+    if (this.sourceTrouble === message) return;
+    this.sourceTrouble = message;
+    this.sink.health(this.health());
+  }
+}
+
+/** The promise, or the signal's reason if that comes first. */
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise<T>((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,0 +1,115 @@
+/** The SQLite driver: one file per instance, its write-ahead log captured transaction by transaction. */
+import { chmod, rm } from 'node:fs/promises';
+import { Fault } from '../../errors.js';
+import type { InstanceHandle } from '../../model.js';
+import type { Datastore, InstanceFacts, RecoveryDriver } from '../datastore.js';
+import { activateCopy } from './activateCopy.js';
+import { databaseFile, managedFile, spoolDirectory, uriOfFile } from './databasePaths.js';
+import { Engine, type SqliteLogger } from './engine.js';
+import type { CaptureTuning } from './engineProtocol.js';
+import { fullBackup } from './fullBackup.js';
+import { inspectFile } from './inspectFile.js';
+import { locateCut } from './locateCut.js';
+import { parsePosition } from './position.js';
+import { replayLog, restoreBase } from './recovery.js';
+import { SqliteCapture } from './sqliteCapture.js';
+import { verifyCopy } from './verifyCopy.js';
+
+export interface SqliteOptions {
+  logger?: SqliteLogger;
+  capture?: Partial<CaptureTuning>;
+}
+
+const defaults: CaptureTuning = {
+  pollMs: 1000,
+  pauseMs: 2,
+  sealBytes: 8 << 20,
+  sealAgeMs: 5000,
+  restartBytes: 4 << 20,
+  idleRestartBytes: 256 << 10,
+};
+
+const silent: SqliteLogger = { warn: () => {}, info: () => {} };
+
+/** The datastore and, for tests that kill it, its engine. */
+export interface SqliteDatastore extends Datastore {
+  readonly engine: Engine;
+}
+
+export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatastore {
+  const logger = options.logger ?? silent;
+  const engine = new Engine(logger);
+  const tuning = { ...defaults, ...options.capture };
+  let version: string | null = null;
+  const libraryVersion = async () => {
+    version ??= await engine.call('version', {});
+    return version;
+  };
+  const factsOf = async (file: string): Promise<InstanceFacts> => inspectFile(uriOfFile(file), await libraryVersion());
+
+  const recovery: RecoveryDriver = {
+    restoreBase,
+    async applyIncrementals(context) {
+      if (context.incrementals.length > 0) {
+        throw new Fault('DATASTORE_NOT_SUPPORTED', 'SQLite has no incremental backups yet');
+      }
+    },
+    replayLog,
+    verify: (context) => verifyCopy(context, engine),
+    activate: async (context) => ({ ...(await factsOf(await activateCopy(context))), notices: [] }),
+    // Nothing of a recovery is ever outside scratch and home, and nothing runs there.
+    async discard() {},
+  };
+
+  return {
+    name: 'sqlite',
+    backupTypes: ['FULL'],
+    engine,
+    recovery,
+    parsePosition,
+
+    async inspect(connectionUri) {
+      return inspectFile(connectionUri, await libraryVersion());
+    },
+
+    async adopt(instance) {
+      const file = databaseFile(instance);
+      await engine.call('useWal', { file, create: false });
+      return factsOf(file);
+    },
+
+    async provision({ home, datastoreVersion }) {
+      const atHand = await libraryVersion();
+      if (datastoreVersion !== null && !`${atHand}.`.startsWith(`${datastoreVersion}.`)) {
+        throw new Fault('DATASTORE_NOT_SUPPORTED', `SQLite ${datastoreVersion} is not at hand; ${atHand} is`, {
+          hint: `Leave datastoreVersion out, or ask for ${atHand}.`,
+        });
+      }
+      const file = managedFile(home);
+      await engine.call('useWal', { file, create: true });
+      await chmod(file, 0o600);
+      return { ...(await factsOf(file)), notices: [] };
+    },
+
+    // A file needs nobody to run it.
+    async start() {},
+    async stop() {},
+
+    async release(instance) {
+      await rm(spoolDirectory(instance), { recursive: true, force: true });
+    },
+
+    async destroy(instance: InstanceHandle) {
+      await rm(spoolDirectory(instance), { recursive: true, force: true });
+      if (instance.origin === 'REGISTERED') return;
+      for (const ending of ['', '-wal', '-shm', '-journal']) {
+        await rm(`${managedFile(instance.home)}${ending}`, { force: true });
+      }
+    },
+
+    capture: (instance, resume, sink) => SqliteCapture.start(engine, instance, resume, sink, tuning, logger),
+    backup: fullBackup,
+    locate: (target, around) => locateCut(target, around),
+    close: () => engine.close(),
+  };
+}

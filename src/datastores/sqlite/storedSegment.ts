@@ -1,0 +1,43 @@
+/** Archived segments as a recovery reads them, with what can be wrong with them said as Faults. */
+import { Fault } from '../../errors.js';
+import type { StoredSegment } from '../datastore.js';
+import { ByteReader } from './byteReader.js';
+import { BadSegment, readHead, type SegmentHead } from './segmentFormat.js';
+
+/** Opens a segment and reads its head, which must be the one that the catalog means. @throws Fault LOG_CORRUPT */
+export async function openSegment(
+  segment: StoredSegment,
+  stretch: string,
+): Promise<{ head: SegmentHead; reader: ByteReader }> {
+  const reader = new ByteReader(segment.read());
+  try {
+    const head = await readHead(reader.exactly);
+    const last = head.after + head.transactions.length;
+    if (String(head.generation) !== stretch || head.after !== segment.after || last !== segment.last) {
+      throw new BadSegment('it holds other transactions than the catalog says');
+    }
+    return { head, reader };
+  } catch (error) {
+    await reader.close();
+    throw asFault(segment, error);
+  }
+}
+
+/** Only the head; the rest is not fetched. */
+export async function segmentHead(segment: StoredSegment, stretch: string): Promise<SegmentHead> {
+  const { head, reader } = await openSegment(segment, stretch);
+  await reader.close();
+  return head;
+}
+
+/** What was thrown while a segment was read, as a Fault. */
+export function asFault(segment: StoredSegment, error: unknown): Error {
+  if (error instanceof Fault || !(error instanceof Error)) return error as Error;
+  // An aborted signal's reason passes as it is.
+  if (error.name === 'AbortError') return error;
+  const what = `The log segment with transactions ${segment.after + 1} to ${segment.last} cannot be used: ${error.message}`;
+  return new Fault('LOG_CORRUPT', what, {
+    hint: 'Recover to a point before it, or take a new backup so that later points can be reached.',
+    cause: error,
+  });
+}

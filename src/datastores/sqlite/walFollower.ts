@@ -1,0 +1,283 @@
+/**
+ * One unbroken look after another at a database's log: what SQLite says is committed is read from the `-wal` file,
+ * proved, timed and put into segments. Runs in the engine process, one call at a time.
+ *
+ * Time: a transaction is committed when the wal-index counts its last frame. A look asks for that count; `lo` is read
+ * before the question and `hi` after the answer. What a look finds was not counted when the look before it asked, so it
+ * became visible after that look's `lo` (tLo) and before this one's `hi` (tHi).
+ */
+import { stat } from 'node:fs/promises';
+import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
+import { BracketClock } from './bracketClock.js';
+import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import { markFile, saveRest } from './restMark.js';
+import { SegmentWriter } from './segmentWriter.js';
+import { BrokenLog, WalFile } from './walFile.js';
+import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
+import { WalPins } from './walPins.js';
+
+/** A log restarted while it was empty has its first salt raised each time; more often than this is not believed. */
+const mostEmptyRestarts = 1 << 16;
+const attachPatienceMs = 5000;
+/** How often a fence may look for its own result's times to have passed; a millisecond apart. */
+const fenceLooks = 50;
+
+export class WalFollower {
+  private readonly clock = new BracketClock();
+  private readonly pageSize: number;
+  private dbPages: number;
+  /** The log's present life; null while there never was a frame. */
+  private epoch: WalHeader | null;
+  /** Frames of it that were read, and the checksum after them. */
+  private frames: number;
+  private sum: WalSum;
+  /** See walPins: whether the log may be restarted once under the present pin. */
+  private soft: boolean;
+  /** The pin reads at most at this frame. */
+  private pinnedUpTo: number;
+  /** The last transaction that was committed before the present life of the log began. */
+  private epochStart: number;
+  /** The `lo` of the look before. */
+  private seenLo: number;
+
+  private constructor(
+    private readonly request: AttachRequest,
+    private readonly inode: bigint,
+    private readonly pins: WalPins,
+    private readonly wal: WalFile,
+    private readonly writer: SegmentWriter,
+    point: AttachPoint,
+  ) {
+    this.pageSize = point.pageSize;
+    this.dbPages = point.dbPages;
+    this.epoch = point.epoch;
+    this.frames = point.frames;
+    this.sum = point.sum;
+    this.soft = point.soft;
+    this.pinnedUpTo = point.logFrames;
+    this.epochStart = point.epochStart;
+    this.seenLo = point.seenLo;
+  }
+
+  /**
+   * Attaches to a database and starts a new generation unless the log goes on where `from.known` ends.
+   * @throws Error where the database cannot be opened, is not in WAL mode or others keep the write lock
+   */
+  static async attach(
+    request: AttachRequest,
+    from: AttachFrom,
+    emit: (event: SessionEvent) => void,
+  ): Promise<WalFollower> {
+    const { ino } = await stat(request.file, { bigint: true });
+    const pins = await WalPins.open(request.file);
+    const wal = new WalFile(`${request.file}-wal`);
+    try {
+      if (!(await pins.lockWrites(attachPatienceMs))) {
+        throw new Error('another program has held the write lock of the database for seconds; capture waits for it');
+      }
+      let point: AttachPoint;
+      try {
+        point = await attachPoint(request, from, pins, wal);
+      } finally {
+        await pins.unlockWrites();
+      }
+      if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
+      const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
+      const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
+      const writer = new SegmentWriter(request, generation, ordinal, pageSize, axis, end, emit);
+      return new WalFollower(request, ino, pins, wal, writer, point);
+    } catch (error) {
+      await wal.close();
+      await pins.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Reads what was committed since the last look; true where there was something.
+   * @throws BrokenLog where part of the log was lost, so that the stretch ends here
+   */
+  async look(): Promise<boolean> {
+    const { lo } = this.clock.now();
+    let state = await this.pins.state();
+    let { hi } = this.clock.now();
+    if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+    let found = false;
+    if (state.frames === 0) {
+      if (!this.soft) throw new BrokenLog('the write-ahead log was emptied although a reader protected it');
+    } else {
+      const header = await this.wal.header();
+      if (header && !(this.epoch && sameLog(header, this.epoch))) {
+        // The answer may still have been about the log's former life; with this header on disk, the next one is not.
+        state = await this.pins.state();
+        hi = this.clock.now().hi;
+        if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+        if (state.frames > 0) this.enterNewLife(header, state.copied);
+      } else if (!header && !this.soft) {
+        throw new BrokenLog('the write-ahead log disappeared although a reader protected it');
+      }
+      if (header && this.epoch && sameLog(header, this.epoch) && state.frames !== this.frames) {
+        await this.read(state.frames, this.writer.timesBetween(this.seenLo, hi));
+        found = true;
+      }
+    }
+    this.seenLo = Math.max(this.seenLo, lo);
+    this.writer.covered(lo);
+    if (found && this.soft) {
+      // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
+      await this.pins.movePin();
+      await this.notePin();
+      this.soft = false;
+    }
+    return found;
+  }
+
+  /** Finishes the segment by size or age. */
+  async finishIfDue(): Promise<void> {
+    await this.writer.sealIfDue();
+  }
+
+  /** What needs no haste: is it still the same file; tell how far time is covered; note that all is at rest. */
+  async onSlowPoll(): Promise<void> {
+    await this.checkFiles();
+    this.writer.tellCoverage();
+    if (this.soft) await this.noteRest();
+  }
+
+  /** Everything up to now in sealed segments; coveredTo has passed the times of all that was committed before the call. */
+  async fence(): Promise<FenceReply> {
+    await this.checkFiles();
+    await this.look();
+    const target = this.writer.axis;
+    for (let i = 0; i < fenceLooks && this.seenLo < target; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      await this.look();
+    }
+    await this.writer.seal();
+    this.writer.tellCoverage();
+    const { generation, ordinal, coveredTo, axis } = this.writer;
+    const state = await this.pins.state();
+    const copiedUpTo = state && this.epoch && state.copied === this.frames ? ordinal : this.epochStart;
+    return { generation, ordinal, coveredTo, axis, dbPages: this.dbPages, pageSize: this.pageSize, copiedUpTo };
+  }
+
+  restartable(fromBytes: number): boolean {
+    return !this.soft && this.frames * frameBytes(this.pageSize) >= fromBytes;
+  }
+
+  /**
+   * Lets the next writer restart the log: copies all of it into the database and leaves a soft pin. False where others
+   * are in the way; nothing is lost then.
+   */
+  async restart(patienceMs: number): Promise<boolean> {
+    await this.look();
+    if (this.soft) return true;
+    if (this.frames > this.pinnedUpTo) {
+      // Most of the copying happens here, beside the writers. There are frames that no one could have copied under the
+      // present pin, so the new pin reads at a place in the log too.
+      await this.pins.movePin();
+      await this.notePin();
+      await this.pins.checkpoint();
+    }
+    if (!(await this.pins.lockWrites(patienceMs))) return false;
+    try {
+      await this.look();
+      await this.pins.releasePins();
+      try {
+        await this.pins.checkpoint();
+      } finally {
+        // While the write lock is held nobody can have restarted the log.
+        await this.pins.pin();
+      }
+      const state = await this.pins.state();
+      if (state?.frames !== this.frames) throw new BrokenLog('the log changed although its writers were locked out');
+      this.pinnedUpTo = state.frames;
+      this.soft = state.copied === state.frames;
+    } finally {
+      await this.pins.unlockWrites();
+    }
+    return this.soft;
+  }
+
+  /** Before letting go of the source: everything into segments, and a note that all is at rest where it is. */
+  async rest(patienceMs: number): Promise<void> {
+    await this.fence();
+    await this.restart(patienceMs);
+    await this.fence();
+    for (let i = 0; this.soft && i < 10 && !(await this.noteRest()); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** Saves what was captured whole and lets go; answers with where it ends. */
+  async abandon(): Promise<ArchiveEnd> {
+    await this.writer.seal().catch(() => {});
+    await this.close().catch(() => {});
+    const { generation, ordinal, coveredTo, end } = this.writer;
+    return { generation, ordinal, coveredTo, continuation: end };
+  }
+
+  async close(): Promise<void> {
+    await this.writer.close();
+    await this.wal.close();
+    await this.pins.close();
+  }
+
+  private async checkFiles(): Promise<void> {
+    const found = await stat(this.request.file, { bigint: true });
+    if (found.ino !== this.inode) throw new BrokenLog('the database file was replaced by another one');
+    if (!(await this.wal.sameFile())) throw new BrokenLog('the write-ahead log file was replaced by another one');
+  }
+
+  /** The log was restarted. @throws BrokenLog unless that is known to have lost nothing */
+  private enterNewLife(header: WalHeader, copied: number): void {
+    if (!this.soft) throw new BrokenLog('the write-ahead log was restarted although a reader protected it');
+    // Under a soft pin no life of the log that had a frame can have ended, so this one is the first with any since
+    // everything was read. An *empty* log may be emptied again any number of times, each of which raises the salt.
+    const raised = this.epoch ? (header.salt1 - this.epoch.salt1) >>> 0 : 1;
+    if (raised === 0 || raised > mostEmptyRestarts)
+      throw new BrokenLog('the write-ahead log was replaced by another one');
+    if (copied > 0) throw new BrokenLog('the write-ahead log was copied although a reader protected it');
+    if (header.pageSize !== this.pageSize) throw new BrokenLog('the page size of the database changed');
+    this.epoch = header;
+    this.frames = 0;
+    this.sum = { ...header.sum };
+    this.epochStart = this.writer.ordinal;
+  }
+
+  private async read(upTo: number, times: { tLo: number; tHi: number }): Promise<void> {
+    const epoch = this.epoch;
+    if (!epoch || upTo < this.frames) throw new BrokenLog('the write-ahead log lost frames that were committed');
+    const sum = { ...this.sum };
+    await this.wal.frames(epoch, { from: this.frames, to: upTo }, sum, async (bytes, headers) => {
+      await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
+      this.advance(headers);
+    });
+    await this.writer.flush();
+    if (!this.writer.atCommit) throw new BrokenLog('the last frame that SQLite counts does not end a transaction');
+  }
+
+  private advance(headers: FrameHeader[]): void {
+    const last = headers.at(-1);
+    if (!last) return;
+    this.frames += headers.length;
+    this.sum = last.sum;
+    for (const header of headers) if (header.dbPages > 0) this.dbPages = header.dbPages;
+  }
+
+  private async notePin(): Promise<void> {
+    this.pinnedUpTo = (await this.pins.state())?.frames ?? 0;
+  }
+
+  private async noteRest(): Promise<boolean> {
+    const file = await markFile(this.request.file);
+    if (!file) return false;
+    const { generation, ordinal, end } = this.writer;
+    await saveRest(this.request.spool, { generation, ordinal, continuation: end, file });
+    return true;
+  }
+}
+
+function sameLog(a: WalHeader, b: WalHeader): boolean {
+  return a.salt1 === b.salt1 && a.salt2 === b.salt2;
+}

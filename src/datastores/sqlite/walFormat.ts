@@ -1,0 +1,120 @@
+/**
+ * SQLite's write-ahead log as it lies on disk: a 32-byte header, then frames of a 24-byte header and one page. Pure
+ * parsing and checksumming; the format is the one published at https://www.sqlite.org/fileformat2.html#walformat.
+ */
+import { endianness } from 'node:os';
+
+export const walHeaderBytes = 32;
+export const frameHeaderBytes = 24;
+
+const magic = 0x377f0682;
+const formatVersion = 3_007_000;
+const hostIsBigEndian = endianness() === 'BE';
+
+/** The running checksum: it covers the log's header and every frame up to a point, so equal sums mean equal history. */
+export interface WalSum {
+  a: number;
+  b: number;
+}
+
+export interface WalHeader {
+  /** In which byte order the checksum reads its 32-bit words; everything else in a WAL is big-endian. */
+  bigEndian: boolean;
+  /** Bytes; a power of two from 512 to 65536. */
+  pageSize: number;
+  /** How often the log had been restarted when this header was written. */
+  checkpoints: number;
+  /** The first salt rises by one with each restart, the second is random. */
+  salt1: number;
+  salt2: number;
+  sum: WalSum;
+}
+
+export interface FrameHeader {
+  page: number;
+  /** Size of the database in pages after this commit; 0 for a frame that does not end a transaction. */
+  dbPages: number;
+  salt1: number;
+  salt2: number;
+  sum: WalSum;
+}
+
+/**
+ * Carries `sum` on over bytes [from, to) of `buffer`, in place. `from` and `to` are multiples of 8 counted from a
+ * 4-byte aligned start.
+ */
+export function addToSum(sum: WalSum, buffer: Uint8Array, from: number, to: number, bigEndian: boolean): void {
+  let a = sum.a | 0;
+  let b = sum.b | 0;
+  if (bigEndian === hostIsBigEndian && (buffer.byteOffset + from) % 4 === 0) {
+    const words = new Int32Array(buffer.buffer, buffer.byteOffset + from, (to - from) >> 2);
+    for (let i = 0; i + 1 < words.length; i += 2) {
+      a = (a + (words[i] as number) + b) | 0;
+      b = (b + (words[i + 1] as number) + a) | 0;
+    }
+  } else {
+    const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+    for (let i = from; i < to; i += 8) {
+      a = (a + view.getInt32(i, !bigEndian) + b) | 0;
+      b = (b + view.getInt32(i + 4, !bigEndian) + a) | 0;
+    }
+  }
+  sum.a = a >>> 0;
+  sum.b = b >>> 0;
+}
+
+/** The header of a log, or null where these bytes are none (too short, another format, a checksum that does not fit). */
+export function parseWalHeader(bytes: Buffer): WalHeader | null {
+  if (bytes.length < walHeaderBytes) return null;
+  const found = bytes.readUInt32BE(0);
+  if ((found & ~1) >>> 0 !== magic || bytes.readUInt32BE(4) !== formatVersion) return null;
+  const bigEndian = (found & 1) === 1;
+  const pageSize = bytes.readUInt32BE(8);
+  if (pageSize < 512 || pageSize > 65_536 || (pageSize & (pageSize - 1)) !== 0) return null;
+  const sum = { a: 0, b: 0 };
+  addToSum(sum, bytes, 0, 24, bigEndian);
+  if (sum.a !== bytes.readUInt32BE(24) || sum.b !== bytes.readUInt32BE(28)) return null;
+  return {
+    bigEndian,
+    pageSize,
+    checkpoints: bytes.readUInt32BE(12),
+    salt1: bytes.readUInt32BE(16),
+    salt2: bytes.readUInt32BE(20),
+    sum,
+  };
+}
+
+/** The frame header at `at`; says nothing about whether the frame is valid. */
+export function parseFrameHeader(bytes: Buffer, at: number): FrameHeader {
+  return {
+    page: bytes.readUInt32BE(at),
+    dbPages: bytes.readUInt32BE(at + 4),
+    salt1: bytes.readUInt32BE(at + 8),
+    salt2: bytes.readUInt32BE(at + 12),
+    sum: { a: bytes.readUInt32BE(at + 16), b: bytes.readUInt32BE(at + 20) },
+  };
+}
+
+/** What a frame must fit: the log it belongs to. */
+export interface WalIdentity {
+  bigEndian: boolean;
+  pageSize: number;
+  salt1: number;
+  salt2: number;
+}
+
+/**
+ * Checks the frame at `at` (its page follows its header) and carries `sum` on over it. Null, with `sum` spoilt, where
+ * the salts or the checksum do not continue the log.
+ */
+export function checkFrame(bytes: Buffer, at: number, log: WalIdentity, sum: WalSum): FrameHeader | null {
+  const frame = parseFrameHeader(bytes, at);
+  if (frame.salt1 !== log.salt1 || frame.salt2 !== log.salt2 || frame.page === 0) return null;
+  addToSum(sum, bytes, at, at + 8, log.bigEndian);
+  addToSum(sum, bytes, at + frameHeaderBytes, at + frameHeaderBytes + log.pageSize, log.bigEndian);
+  return sum.a === frame.sum.a && sum.b === frame.sum.b ? frame : null;
+}
+
+export function frameBytes(pageSize: number): number {
+  return frameHeaderBytes + pageSize;
+}

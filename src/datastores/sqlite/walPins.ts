@@ -1,0 +1,143 @@
+/**
+ * What a capture holds on to in SQLite so that no part of the log disappears unread: read transactions ("pins") and,
+ * for moments, the write lock.
+ *
+ * A pin is *firm* when it reads at a place in the log: while it is held, no process can restart the log. A pin taken
+ * when all of the log was already copied into the database reads the database alone and is *soft*: while it is held
+ * no process can copy anything more out of the log, so a log that is restarted under it cannot be restarted again once
+ * it has a frame. Both follow from SQLite's walTryBeginRead, walRestartLog and walCheckpoint.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Connection, fileUri, isBusy } from './connection.js';
+
+/** What SQLite says of the log, as its own wal-index has it. */
+export interface LogState {
+  /** Frames of committed transactions in the log; a commit is visible to others exactly when it is counted here. */
+  frames: number;
+  /** How many of them are in the database file. */
+  copied: number;
+}
+
+export class WalPins {
+  private current = 0;
+  private pinned = [false, false];
+
+  private constructor(
+    private readonly writer: Connection,
+    private readonly checkpointer: Connection,
+    private readonly pins: readonly [Connection, Connection],
+  ) {}
+
+  static async open(file: string): Promise<WalPins> {
+    const opened: Connection[] = [];
+    try {
+      const next = async (mode: 'read-only' | 'read-write') => {
+        const connection = await Connection.open(fileUri(file), mode);
+        opened.push(connection);
+        // Reading once makes the connection open the log; before that SQLite could not say anything about it.
+        await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
+        return connection;
+      };
+      // The pins are read-only: the last connection that closes would copy and delete the log, a read-only one cannot.
+      const pins: [Connection, Connection] = [await next('read-only'), await next('read-only')];
+      return new WalPins(await next('read-write'), await next('read-write'), pins);
+    } catch (error) {
+      for (const connection of opened.reverse()) await connection.close();
+      throw error;
+    }
+  }
+
+  /** Asks SQLite without touching anything (`NOOP` takes no lock). Null where the database is not in WAL mode. */
+  async state(): Promise<LogState | null> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = logState(await this.checkpointer.all('PRAGMA wal_checkpoint=NOOP'));
+      // Busy means that a process is rebuilding the wal-index: a matter of milliseconds.
+      if (answer !== 'busy') return answer;
+      if (attempt === 100) throw new Error('SQLite could not read the state of the log for a second');
+      await delay(10);
+    }
+  }
+
+  /** Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. */
+  async checkpoint(): Promise<void> {
+    await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+  }
+
+  async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
+    return {
+      journalMode: String(await this.checkpointer.value('PRAGMA journal_mode')),
+      pageSize: Number(await this.checkpointer.value('PRAGMA page_size')),
+      dbPages: Number(await this.checkpointer.value('PRAGMA page_count')),
+    };
+  }
+
+  /** Takes the write lock; false where others held it for all of `patienceMs`. */
+  async lockWrites(patienceMs: number): Promise<boolean> {
+    const deadline = Date.now() + patienceMs;
+    for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
+      try {
+        await this.writer.run('BEGIN IMMEDIATE');
+        return true;
+      } catch (error) {
+        if (!isBusy(error)) throw error;
+        if (Date.now() >= deadline) return false;
+        await delay(wait);
+      }
+    }
+  }
+
+  async unlockWrites(): Promise<void> {
+    await this.writer.run('ROLLBACK');
+  }
+
+  /** Takes a new pin at the newest commit and lets the old one go afterwards, so that there is always one. */
+  async movePin(): Promise<void> {
+    const next = 1 - this.current;
+    await this.begin(next);
+    await this.end(this.current);
+    this.current = next;
+  }
+
+  /** Lets go of every pin; only sensible under the write lock. */
+  async releasePins(): Promise<void> {
+    await this.end(0);
+    await this.end(1);
+  }
+
+  async pin(): Promise<void> {
+    await this.begin(this.current);
+  }
+
+  /** The pins go last, see open. */
+  async close(): Promise<void> {
+    for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection.close();
+  }
+
+  private async begin(index: number): Promise<void> {
+    const connection = this.pins[index] as Connection;
+    for (let attempt = 1; !this.pinned[index]; attempt++) {
+      await connection.run('BEGIN');
+      try {
+        await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
+        this.pinned[index] = true;
+      } catch (error) {
+        await connection.run('ROLLBACK');
+        // Busy here means that a process is rebuilding the wal-index: a matter of milliseconds.
+        if (!isBusy(error) || attempt === 50) throw error;
+        await delay(10);
+      }
+    }
+  }
+
+  private async end(index: number): Promise<void> {
+    if (!this.pinned[index]) return;
+    this.pinned[index] = false;
+    await this.pins[index]?.run('ROLLBACK');
+  }
+}
+
+function logState(rows: Record<string, unknown>[]): LogState | 'busy' | null {
+  const row = rows[0] as { busy: number; log: number; checkpointed: number } | undefined;
+  if (row && row.log >= 0) return { frames: row.log, copied: row.checkpointed };
+  return row?.busy ? 'busy' : null;
+}

@@ -1,0 +1,148 @@
+/**
+ * The one promise, against the writers' own logs: several programs write, checkpoint and vacuum while a database is
+ * captured; then every recovery must hold exactly what the programs had committed up to the cut, and nothing else.
+ */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { test } from 'node:test';
+import { segmentHead } from '../../../src/datastores/sqlite/storedSegment.js';
+import { instant } from '../../../src/instant.js';
+import type { Cut } from '../../../src/model.js';
+import { stored } from '../../support/directoryArchive.js';
+import { scratchDir } from '../../support/scratch.js';
+import { sqliteBench } from '../../support/sqliteBench.js';
+import { type LogLine, randomFrom, readLog } from '../../support/sqliteProgram.js';
+import { ask, start } from '../../support/sqlitePrograms.js';
+
+interface Content {
+  n: number;
+  hash: string;
+  check: string;
+}
+
+const long = process.env.PITR_TEST_LONG === '1';
+const seeds = [20261122, Date.now() % 1_000_000_000];
+
+for (const seed of seeds) {
+  test(`every recovery is exact (seed ${seed})`, { timeout: 300_000 }, async (t) => {
+    t.diagnostic(`seed ${seed}`);
+    const random = randomFrom(seed);
+    const dir = await scratchDir(t);
+    const bench = await sqliteBench(t, dir, {
+      capture: { restartBytes: 256 << 10, idleRestartBytes: 16 << 10, sealBytes: 512 << 10, sealAgeMs: 300 },
+    });
+    const { archive, datastore, file } = bench;
+    const capture = await bench.capture();
+    await bench.backup(capture, 'base-1');
+
+    const logs = [1, 2, 3].map((writer) => path.join(dir, `writer-${writer}.log`));
+    const disturber = start(t, 'disturb', file, String(seed));
+    const transactions = long ? 1500 : 150;
+    const writers = logs.map((log, i) =>
+      start(t, 'write', file, log, String(i + 1), String(transactions), String(seed)),
+    );
+    await writers[0]?.done;
+    await bench.backup(capture, 'base-2');
+    await Promise.all(writers.map(({ done }) => done));
+    disturber.child.stdin?.end();
+    await disturber.done;
+    const fence = await capture.fence();
+    assert.equal(archive.stretches.length, 1, JSON.stringify(archive.stretches));
+
+    // Times and positions to recover to: acknowledgements and a microsecond around them, positions, ends of the window.
+    const lines = logs.flatMap(readLog);
+    const acknowledged = lines.filter((line) => 'acknowledged' in line);
+    const stretch = fence.position.stretch;
+    const cuts: { cut: Cut; at: number | null }[] = [];
+    const first = archive.backups[0]?.facts;
+    assert.ok(first);
+    const addTime = async (micros: number) => {
+      if (micros < first.consistentAt || micros > fence.coveredTo) return;
+      cuts.push({ cut: await archive.locate(datastore, { at: instant(micros) }, stretch), at: micros });
+    };
+    await addTime(first.consistentAt);
+    await addTime(fence.coveredTo);
+    for (let i = 0; i < (long ? 40 : 6); i++) {
+      const line = acknowledged[Math.floor(random() * acknowledged.length)];
+      if (!line) continue;
+      for (const micros of [line.acknowledged - 1, line.acknowledged, line.acknowledged + 1]) await addTime(micros);
+    }
+    for (let i = 0; i < (long ? 60 : 10); i++) {
+      const ordinal =
+        first.consistent.ordinal + Math.floor(random() * (fence.position.ordinal - first.consistent.ordinal));
+      const position = datastore.parsePosition(`${stretch}/${ordinal}`);
+      assert.ok(position);
+      cuts.push({ cut: await archive.locate(datastore, { position }, stretch), at: null });
+    }
+
+    const files: string[] = [];
+    for (const [i, { cut }] of cuts.entries()) {
+      const bases = archive.backups.filter(({ facts }) => facts.consistent.ordinal <= cut.position.ordinal);
+      const base = bases[Math.floor(random() * bases.length)];
+      assert.ok(base, `no base for ${cut.position.text}`);
+      files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`), 'database.db'));
+    }
+    const found = await ask<Content[]>(t, 'content', ...files);
+    const chosen = JSON.stringify([...new Set(found.map(({ n }) => n))]);
+    const { hashes, ledger } = await ask<{
+      hashes: Record<number, string>;
+      ledger: { n: number; writer: number; k: number }[];
+    }>(t, 'replay', file, chosen, ...logs);
+    const times = commitTimes(lines, ledger);
+    assert.equal(times.length, ledger.length);
+    for (const [i, { cut, at }] of cuts.entries()) {
+      const content = found[i];
+      assert.ok(content);
+      assert.equal(content.check, 'ok');
+      assert.equal(
+        content.hash,
+        hashes[content.n],
+        `content at ${cut.position.text} is not that after transaction ${content.n}`,
+      );
+      for (const { n, begun, acknowledged: ack } of times) {
+        if (n <= content.n) {
+          if (at !== null) assert.ok(begun <= at, `transaction ${n} began to commit after ${at}, but is kept`);
+          if (n === content.n && cut.lastKeptAt !== null) assert.ok(begun <= cut.lastKeptAt);
+        } else {
+          const bound = cut.lastKeptNotBefore ?? 0;
+          assert.ok(ack >= bound, `transaction ${n} was acknowledged before ${bound}, but is missing`);
+          if (n === content.n + 1 && cut.firstDroppedAt !== null) assert.ok(begun <= cut.firstDroppedAt);
+        }
+      }
+    }
+    // The last fence came after every acknowledgement.
+    const newest = found[cuts.findIndex(({ at }) => at === fence.coveredTo)];
+    assert.equal(newest?.n, ledger.length);
+    await assertBracketsHold(archive.ofStretch(stretch).map(stored), stretch);
+    await capture.stop();
+  });
+}
+
+function commitTimes(
+  lines: LogLine[],
+  ledger: { n: number; writer: number; k: number }[],
+): { n: number; begun: number; acknowledged: number }[] {
+  const begun = new Map<string, number>();
+  const acknowledged = new Map<string, number>();
+  for (const line of lines) {
+    const key = `${line.n}:${line.writer}:${line.k}`;
+    if ('begun' in line) begun.set(key, line.begun);
+    else acknowledged.set(key, line.acknowledged);
+  }
+  return ledger.map(({ n, writer, k }) => {
+    const key = `${n}:${writer}:${k}`;
+    return { n, begun: begun.get(key) ?? 0, acknowledged: acknowledged.get(key) ?? Number.MAX_SAFE_INTEGER };
+  });
+}
+
+async function assertBracketsHold(segments: ReturnType<typeof stored>[], stretch: string): Promise<void> {
+  let before = 0;
+  for (const segment of segments) {
+    const head = await segmentHead(segment, stretch);
+    for (const { tLo, tHi } of head.transactions) {
+      assert.ok(tLo <= tHi);
+      assert.ok(tHi >= before, 'times fall along the log');
+      before = tHi;
+    }
+  }
+}
