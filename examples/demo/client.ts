@@ -49,8 +49,12 @@ const BACKUP_LIMIT_MS = 600_000;
 export class Client {
   private readonly socket;
 
-  constructor(readonly url: string) {
-    this.socket = createClient({ url: url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, lazy: true });
+  private readonly url: string;
+
+  /** `address` is the service's own, without a path. */
+  constructor(readonly address: string) {
+    this.url = `${address}/graphql`;
+    this.socket = createClient({ url: this.url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, lazy: true });
   }
 
   async createInstance(name: string): Promise<Instance> {

@@ -32,7 +32,7 @@ async function demo(userFile: string | undefined): Promise<string> {
   screen.chapter('A service and a database');
   const client = new Client(await startService(home));
   releasers.push(async () => client.close());
-  screen.line(`The service answers at ${client.url}`);
+  screen.line(`The service answers at ${client.address}`);
   const instance = userFile ? await adopt(client, userFile, home) : await client.createInstance('shop');
   const file = fileURLToPath(instance.endpoint.replace(/^sqlite:/, 'file:'));
   screen.line(`Instance ${instance.name} (${instance.datastore} ${instance.datastoreVersion}): ${file}`);
@@ -80,7 +80,7 @@ async function demo(userFile: string | undefined): Promise<string> {
     ['First one left out', `seen at ${firstDroppedAt ?? '(none)'}`],
     ['Time to recover', `${seconds.toFixed(2)} s`],
   ]);
-  return client.url;
+  return client.address;
 }
 
 /** Takes a copy, WAL included, and registers it as a database that somebody else runs. */
@@ -153,9 +153,7 @@ const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTER
 try {
   const url = await Promise.race([demo(values.db), interrupted]);
   if (typeof url === 'string' && !values['exit-when-done']) {
-    screen.chapter(
-      `The playground is at ${url.replace(/\/graphql$/, '')}/   (Ctrl-C ends the demo and removes its files)`,
-    );
+    screen.chapter(`The playground is at ${url}/   (Ctrl-C ends the demo and removes its files)`);
     await interrupted;
   }
 } catch (error) {

@@ -2,8 +2,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { BackupRecord, InstanceRecord, RecoveryRecord, StepRecord } from '../catalog/records.js';
 import type { RecoveryWindow } from '../model.js';
-import { batched } from './batch.js';
 import type { Caller, LogArchiveFacts, Services } from '../services.js';
+import { batched } from './batch.js';
 
 export interface GatewayContext {
   /** Also in the service log, and in the answer's x-request-id. */

@@ -13,12 +13,12 @@ import {
 import { type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
+import type { Caller, Services } from '../services.js';
 import { createContext, identify } from './context.js';
 import { depthLimit } from './depthLimit.js';
 import { type PublicError, publicError } from './errorShape.js';
 import { MOST_TOKENS } from './graphqlOverHttp.js';
 import { logCause, logOperation } from './operationLog.js';
-import type { Caller, Services } from '../services.js';
 
 /** What is known of one connection. */
 export interface Connection {

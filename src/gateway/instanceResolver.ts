@@ -3,6 +3,7 @@ import { Arg, Ctx, FieldResolver, ID, Int, Mutation, Query, Resolver, Root } fro
 import { Fault, invalidArgument } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { BackupState as BackupStateName } from '../model.js';
+import type { InstanceChange } from '../services.js';
 import { checkId, checkName, checkNewId, checkPage, checkText, checkVolume, isId, optionalText } from './arguments.js';
 import { DatabaseBackup } from './backupTypes.js';
 import type { GatewayContext } from './context.js';
@@ -18,7 +19,6 @@ import {
 import { presentBackup, presentInstance, presentRecovery } from './present.js';
 import { Recovery } from './recoveryTypes.js';
 import { DateTime } from './scalars.js';
-import type { InstanceChange } from '../services.js';
 
 const firstDescription = 'How many, 1 to 500.';
 const afterDescription = 'The id of the last item of the page before.';

@@ -3,12 +3,12 @@ import type { BackupRecord, InstanceRecord, RecoveryRecord, StepRecord } from '.
 import type { FaultData } from '../errors.js';
 import { type Instant, parseInstant } from '../instant.js';
 import type { Cut, RecoveryPlan as PlanRecord } from '../model.js';
+import type { Assessment, Caller, ProgressEvent } from '../services.js';
 import type { DatabaseBackup } from './backupTypes.js';
 import type { RecoveryFault } from './faultType.js';
 import type { DatabaseInstance } from './instanceTypes.js';
 import type { RecoveryAssessment, RecoveryCut, RecoveryPlan } from './planTypes.js';
 import type { Recovery, RecoveryProgress, RecoveryStep } from './recoveryTypes.js';
-import type { Assessment, Caller, ProgressEvent } from '../services.js';
 
 /** Readers never see credentials. */
 export function presentInstance(record: InstanceRecord, caller: Caller): DatabaseInstance {

@@ -1,11 +1,11 @@
 /** The subscription to a recovery's progress, and the way back from a progress to its recovery. */
 import { Arg, Ctx, FieldResolver, ID, Resolver, Root, Subscription } from 'type-graphql';
+import type { ProgressEvent } from '../services.js';
 import { abortable } from './abortable.js';
 import { checkId, notFound } from './arguments.js';
 import type { GatewayContext } from './context.js';
 import { presentProgress, presentRecovery } from './present.js';
 import { Recovery, RecoveryProgress } from './recoveryTypes.js';
-import type { ProgressEvent } from '../services.js';
 
 @Resolver(() => RecoveryProgress)
 export class ProgressResolver {

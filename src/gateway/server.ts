@@ -8,6 +8,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import { Fault, invalidArgument } from '../errors.js';
+import type { Services } from '../services.js';
 import { type AccessRules, checkAccess } from './access.js';
 import { createContext, identify } from './context.js';
 import { publicBody } from './errorShape.js';
@@ -15,7 +16,6 @@ import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
-import type { Services } from '../services.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
 
 const BODY_LIMIT = 1024 * 1024;

@@ -144,7 +144,13 @@ async function unwind(runner: Runner): Promise<void> {
       logger.error({ recoveryId: recovery.id, step: step.name, err: error }, 'undo failed');
       const fault = Fault.from(error);
       await recordStep(runner, step.name, { state: 'UNDO_FAILED', error: fault.toData() });
-      await move(runner, 'UNWINDING', 'STUCK', { error: fault.toData() }, `${step.name} could not be taken back; a person has to look`);
+      await move(
+        runner,
+        'UNWINDING',
+        'STUCK',
+        { error: fault.toData() },
+        `${step.name} could not be taken back; a person has to look`,
+      );
       return;
     }
   }

@@ -2,8 +2,8 @@
 import { EventEmitter, once } from 'node:events';
 import type { BackupRecord, InstanceRecord, Page, RecoveryRecord, StepRecord } from '../../src/catalog/records.js';
 import { Fault } from '../../src/errors.js';
-import type { Assessment, InstanceChange, ProgressEvent, Services } from '../../src/services.js';
 import type { RecoveryWindow } from '../../src/model.js';
+import type { Assessment, InstanceChange, ProgressEvent, Services } from '../../src/services.js';
 
 export class MemoryServices implements Services {
   readonly instanceRows: InstanceRecord[] = [];
