@@ -29,5 +29,16 @@ export function logCause(logger: Logger, requestId: string, shown: PublicError, 
   if (cause === null) return;
   const { code } = shown.extensions;
   const level = code === 'INTERNAL' ? 'error' : 'warn';
-  logger[level]({ requestId, code, path: shown.path?.join('.'), err: cause }, 'operation failed');
+  logger[level]({ requestId, code, path: shown.path?.join('.'), err: described(cause) }, 'operation failed');
+}
+
+/**
+ * An error and its causes as their stacks alone. Errors of drivers and libraries carry more: the statement's parameters,
+ * the document with its literals; credentials can be in both.
+ */
+export function described(error: unknown, depth = 4): unknown {
+  if (!(error instanceof Error)) return { type: typeof error };
+  const { name, message, stack, cause } = error;
+  const under = cause === undefined || depth === 0 ? undefined : described(cause, depth - 1);
+  return { type: name, message, stack, ...(under !== undefined && { cause: under }) };
 }

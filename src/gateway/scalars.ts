@@ -3,7 +3,7 @@ import { GraphQLError, GraphQLScalarType, Kind, print, type ValueNode, valueFrom
 import { Fault } from '../errors.js';
 import { formatInstant, type Instant, instant, parseInstant } from '../instant.js';
 
-/** A Fault is kept as the original error, so that errors.ts of this folder finds it whether the value was a literal or a variable. */
+/** A Fault is kept as the original error, so that errorShape.ts finds it whether the value was a literal or a variable. */
 function refuse(fault: Fault): GraphQLError {
   return new GraphQLError(fault.message, { originalError: fault, extensions: { code: fault.code } });
 }

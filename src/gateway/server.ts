@@ -14,14 +14,15 @@ import { createContext, identify } from './context.js';
 import { publicBody } from './errorShape.js';
 import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
+import { described } from './operationLog.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
 
 const BODY_LIMIT = 1024 * 1024;
-/** How long requests that are being answered may take to end once close() is called. */
 const DRAIN_MS = 5_000;
 const READY_TIMEOUT_MS = 2_000;
+const HEALTH = ['/healthz', '/readyz'];
 
 export interface GatewayOptions {
   services: Services;
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   allowedHosts?: string[];
   /** Origins of pages besides its own that may use it, as `https://console.example.com`. */
   allowedOrigins?: string[];
+  /** How long requests that are being answered may take to end once close() is called, in milliseconds; 5,000 unless given. */
+  drainMs?: number;
 }
 
 export interface Gateway {
@@ -82,7 +85,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     upgrades.stop();
     const closed = Promise.all([app.close(), sockets.close()]);
     const patience = new AbortController();
-    const lateness = delay(DRAIN_MS, undefined, { signal: patience.signal }).then(
+    const lateness = delay(options.drainMs ?? DRAIN_MS, undefined, { signal: patience.signal }).then(
       () => app.server.closeAllConnections(),
       () => undefined,
     );
@@ -115,11 +118,12 @@ function addHealth(app: FastifyInstance, services: Services): void {
   });
 }
 
+/** Runs before a body is read, for every address but the health checks. */
 function guard(app: FastifyInstance, rules: AccessRules): void {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
-    if (request.url === '/healthz' || request.url === '/readyz') return;
+    if (HEALTH.includes(request.routeOptions.url ?? '')) return;
     const { origin, sameOrigin } = checkAccess(request.raw, rules);
     reply.header('vary', 'Origin');
     if (sameOrigin || origin === null) return;
@@ -136,12 +140,15 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
 function answerErrors(app: FastifyInstance, logger: Logger): void {
   app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const { statusCode = 500 } = error as { statusCode?: number };
-    if (error instanceof Fault && error.code === 'FORBIDDEN') return reply.code(403).send(publicBody(error));
+    if (error instanceof Fault && error.code === 'FORBIDDEN') {
+      logger.info({ requestId: request.id, reason: error.message }, 'request refused');
+      return reply.code(403).send(publicBody(error));
+    }
     if (statusCode >= 400 && statusCode < 500) {
       const { message } = error as Error;
       return reply.code(statusCode).send(publicBody(new Fault('INVALID_ARGUMENT', message)));
     }
-    logger.error({ requestId: request.id, err: error }, 'request failed');
+    logger.error({ requestId: request.id, err: described(error) }, 'request failed');
     return reply.code(500).send(publicBody(Fault.from(error)));
   });
   app.setNotFoundHandler(async (_request, reply) => {
@@ -152,6 +159,7 @@ function answerErrors(app: FastifyInstance, logger: Logger): void {
   });
 }
 
+/** Upgrades pass by Fastify and its hooks, so they are checked here once more. */
 function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: AccessRules): { stop(): void } {
   let open = true;
   app.server.on('upgrade', (request, socket, head) => {

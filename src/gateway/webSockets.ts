@@ -5,6 +5,7 @@ import { CloseCode, handleProtocols } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { Connection, createProtocol } from './graphqlOverWebSocket.js';
+import { described } from './operationLog.js';
 
 /** A client that answers no ping within this many milliseconds is gone. */
 const KEEP_ALIVE_MS = 12_000;
@@ -48,7 +49,7 @@ export function createWebSockets(
           socket.on('message', (data: RawData) => {
             read(String(data)).catch((error: unknown) => {
               if (socket.readyState !== socket.OPEN) return;
-              logger.error({ err: error }, 'a WebSocket message could not be handled');
+              logger.error({ err: described(error) }, 'a WebSocket message could not be handled');
               socket.close(CloseCode.InternalServerError, 'Internal server error');
             });
           }),
@@ -59,7 +60,9 @@ export function createWebSockets(
     socket.on('error', (error: Error) => logger.debug({ reason: error.message }, 'WebSocket broke'));
     socket.once('close', (code, reason) => {
       stopPinging();
-      closed(code, String(reason)).catch((error: unknown) => logger.error({ err: error }, 'WebSocket did not end'));
+      closed(code, String(reason)).catch((error: unknown) =>
+        logger.error({ err: described(error) }, 'WebSocket did not end'),
+      );
     });
   });
 

@@ -45,6 +45,20 @@ test('close() ends subscriptions with 1001 and their watch, lets a request finis
   assert.equal((refused as NodeJS.ErrnoException).code, 'ECONNREFUSED');
 });
 
+test('a request that does not end in time is cut off, and close() still ends', async (t) => {
+  const { services, post, close } = await gatewayUnderTest(t, { drainMs: 50 });
+  const listing = new Promise<void>((arrived) => {
+    services.onList = () => {
+      arrived();
+      return new Promise(() => undefined);
+    };
+  });
+  const cutOff = assert.rejects(post('{ instances { id } }'), /fetch failed/);
+  await listing;
+  await close();
+  await cutOff;
+});
+
 test('a client that never answers the closing handshake does not hold the server', async (t) => {
   const { port, close } = await gatewayUnderTest(t);
   const socket = connect(port, '127.0.0.1');

@@ -24,6 +24,18 @@ test('a Fault keeps its code, hint, details and message', async (t) => {
   assert.match(JSON.stringify(log), /the disk is on fire/);
 });
 
+test('the log takes the stack of an error and its causes, and none of what else they carry', async (t) => {
+  const { post, services, log } = await gatewayUnderTest(t);
+  services.onList = () => {
+    const cause = Object.assign(new Error('constraint failed'), { parameters: [password] });
+    throw Object.assign(new Error('query failed', { cause }), { query: password });
+  };
+  await post('{ instances { id } }');
+  const text = JSON.stringify(log);
+  assert.match(text, /query failed.*constraint failed/);
+  assert.doesNotMatch(text, new RegExp(password));
+});
+
 test('what nobody foresaw is INTERNAL, says nothing, and is logged with its stack under the request id', async (t) => {
   const { url, services, log } = await gatewayUnderTest(t);
   services.onList = () => {

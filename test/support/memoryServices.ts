@@ -17,7 +17,7 @@ export class MemoryServices implements Services {
   readonly watchers: AbortSignal[] = [];
   assessment: Assessment | null = null;
   isReady = true;
-  /** Thrown, or awaited, by the next call of instances.list. */
+  /** Called and awaited by instances.list, so that a test can make it throw or wait. */
   onList: () => Promise<void> | void = () => undefined;
   /** `progress` carries ProgressEvents, `watching` says that a watcher has come. */
   readonly feed = new EventEmitter();
