@@ -70,14 +70,22 @@ export async function readManifest(pipeline: ObjectPipeline, object: StoredObjec
   });
 }
 
+/** Sees the bytes of a stored object as they pass. */
+export type Tap = (bytes: AsyncIterable<Buffer>, object: StoredObject) => AsyncIterable<Buffer>;
+
 /** A backup as a datastore driver reads it. */
-export function openBackup(pipeline: ObjectPipeline, manifest: Manifest, signal: AbortSignal): StoredBackup {
+export function openBackup(
+  pipeline: ObjectPipeline,
+  manifest: Manifest,
+  signal: AbortSignal,
+  tap: Tap = (bytes) => bytes,
+): StoredBackup {
   let offset = 0;
   const parts = manifest.parts.map((part) => {
     const opened = {
       offset,
       plainBytes: part.plainBytes,
-      read: () => pipeline.read(part, 'BACKUP_CORRUPT', signal),
+      read: () => tap(pipeline.read(part, 'BACKUP_CORRUPT', signal), part),
     };
     offset += part.plainBytes;
     return opened;

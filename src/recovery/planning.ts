@@ -1,4 +1,5 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
+import type { Tap } from '../backup/manifest.js';
 import type { CatalogReader, InstanceRecord, SegmentRecord } from '../catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
@@ -173,13 +174,18 @@ async function locate(
   return datastore.locate(target, segments);
 }
 
-export function openSegment(pipeline: ObjectPipeline, record: SegmentRecord, signal?: AbortSignal): StoredSegment {
+export function openSegment(
+  pipeline: ObjectPipeline,
+  record: SegmentRecord,
+  signal?: AbortSignal,
+  tap: Tap = (bytes) => bytes,
+): StoredSegment {
   return {
     after: record.after,
     last: record.last,
     transactions: record.transactions,
     plainBytes: record.object.plainBytes,
-    read: () => pipeline.read(record.object, 'LOG_CORRUPT', signal),
+    read: () => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal), record.object),
   };
 }
 

@@ -59,6 +59,7 @@ export class ProgressMeter {
     this.progress = {
       ...this.progress,
       ...change,
+      bytesDone: Math.round(change.bytesDone ?? this.progress.bytesDone),
       sequence: this.progress.sequence + 1,
       percent: Math.max(this.progress.percent, percent),
       etaSeconds: this.eta(),
@@ -72,7 +73,7 @@ export class ProgressMeter {
     this.options.hub.publish({ recoveryId: this.options.recoveryId, state, progress });
   }
 
-  /** Counts stored bytes as they are read. */
+  /** Counts stored bytes as they are read; parts of bytes too. */
   addBytes(count: number): void {
     const bytesTotal = this.options.bytesTotal;
     const bytesDone = Math.min(this.progress.bytesDone + count, bytesTotal);

@@ -18,7 +18,7 @@ import type { Datastore, RecoveryContext, StoredBackup, StoredSegment } from '..
 import { Fault, type JsonObject } from '../errors.js';
 import type { Places } from '../instances/places.js';
 import type { Clock } from '../instant.js';
-import type { Cut, RecoveryStepName } from '../model.js';
+import type { Cut, RecoveryStepName, StoredObject } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import { openSegment } from './planning.js';
 import type { ProgressMeter } from './progress.js';
@@ -61,8 +61,7 @@ export const recoveryRun: readonly Step[] = [
   {
     name: 'RESTORE_BASE',
     async run(context) {
-      const base = await stored(context, context.recovery.plan.baseId);
-      const driverContext = await forDriver(context, base, 'base');
+      const driverContext = await forDriver(context, 'base');
       await rm(driverContext.scratch, { recursive: true, force: true });
       await mkdir(driverContext.scratch, { recursive: true, mode: 0o711 });
       await context.datastore.recovery.restoreBase(driverContext);
@@ -85,7 +84,7 @@ export const recoveryRun: readonly Step[] = [
   {
     name: 'REPLAY_LOG',
     async run(context) {
-      const reached = await context.datastore.recovery.replayLog(await forDriver(context, undefined, 'log'));
+      const reached = await context.datastore.recovery.replayLog(await forDriver(context, 'log'));
       const wanted = context.recovery.plan.cut.position;
       if (reached.stretch !== wanted.stretch || reached.ordinal !== wanted.ordinal) {
         throw incomplete(wanted.text, reached.text);
@@ -171,7 +170,7 @@ function targetOf({ recovery, places }: RunContext): { id: string; home: string;
   return { id, home: places.instanceHome(id), scratch: places.recoveryScratch(recovery.id) };
 }
 
-async function stored(context: RunContext, backupId: string): Promise<StoredBackup> {
+async function stored(context: RunContext, backupId: string, counted = false): Promise<StoredBackup> {
   const backup = await context.catalog.read.backup(backupId);
   if (!backup?.manifest || backup.state !== 'COMPLETED') {
     throw new Fault('BACKUP_NOT_FOUND', `Backup ${backupId} of this plan is gone`, {
@@ -179,18 +178,14 @@ async function stored(context: RunContext, backupId: string): Promise<StoredBack
     });
   }
   const manifest = await readManifest(context.pipeline, backup.manifest);
-  return openBackup(context.pipeline, manifest, context.signal);
+  const { pipeline, signal, meter } = context;
+  return openBackup(pipeline, manifest, signal, counted ? (bytes, object) => count(bytes, object, meter) : undefined);
 }
 
 /** `counting` names whose bytes move the progress in this step; what is only looked at again does not. */
-async function forDriver(
-  context: RunContext,
-  base?: StoredBackup,
-  counting?: 'base' | 'log',
-): Promise<RecoveryContext> {
+async function forDriver(context: RunContext, counting?: 'base' | 'log'): Promise<RecoveryContext> {
   const { recovery, source, meter, signal } = context;
   const { plan } = recovery;
-  const opened = base ?? (await stored(context, plan.baseId));
   const incrementals: StoredBackup[] = [];
   for (const id of plan.incrementalIds) incrementals.push(await stored(context, id));
   const { id, home, scratch } = targetOf(context);
@@ -198,7 +193,7 @@ async function forDriver(
     source: { id: source.id, state: source.driverState, datastoreVersion: source.datastoreVersion },
     target: { id, home },
     scratch,
-    base: counting === 'base' ? countParts(opened, meter) : opened,
+    base: await stored(context, plan.baseId, counting === 'base'),
     incrementals,
     cut: plan.cut,
     segments: (order) => segmentsOf(context, order, counting === 'log'),
@@ -221,8 +216,7 @@ async function* segmentsOf(
     const page = await catalog.read.segments(plan.stretchId, range, order, SEGMENTS_PER_PAGE);
     for (const record of page) {
       signal.throwIfAborted();
-      const segment = openSegment(pipeline, record, signal);
-      yield counted ? { ...segment, read: () => count(segment.read(), record.object, meter) } : segment;
+      yield openSegment(pipeline, record, signal, counted ? (bytes, object) => count(bytes, object, meter) : undefined);
     }
     const end = page.at(-1);
     if (!end) return;
@@ -230,23 +224,14 @@ async function* segmentsOf(
   }
 }
 
-function countParts(backup: StoredBackup, meter: ProgressMeter): StoredBackup {
-  // A part's stored size is not the driver's business; the backup's bytes advance in proportion to the plain ones.
-  return {
-    ...backup,
-    parts: backup.parts.map((part) => ({ ...part, read: () => count(part.read(), part, meter) })),
-  };
-}
-
-/** Tells the meter of stored bytes in proportion to the plain ones that pass. */
+/** Tells the meter of stored bytes, in proportion to the plain ones that pass. */
 async function* count(
   bytes: AsyncIterable<Buffer>,
-  size: { plainBytes: number; storedBytes?: number },
+  { plainBytes, storedBytes }: StoredObject,
   meter: ProgressMeter,
 ): AsyncGenerator<Buffer> {
-  const ratio = (size.storedBytes ?? size.plainBytes) / Math.max(1, size.plainBytes);
   for await (const chunk of bytes) {
-    meter.addBytes(Math.round(chunk.length * ratio));
+    meter.addBytes((chunk.length * storedBytes) / Math.max(1, plainBytes));
     yield chunk;
   }
 }

@@ -34,7 +34,7 @@ const confined: Record<string, string[]> = {
   graphql: ['gateway'],
   'type-graphql': ['gateway'],
   '@apollo/server': ['gateway'],
-  zod: ['config', 'backup'],
+  zod: ['config', 'backup', 'datastores'],
 };
 
 interface Import {
