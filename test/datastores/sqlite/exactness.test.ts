@@ -94,6 +94,7 @@ for (const seed of seeds) {
       const content = found[i];
       assert.ok(content);
       assert.equal(content.check, 'ok');
+      if (at !== null) assert.ok((cut.lastKeptAt ?? 0) <= at && at < (cut.firstDroppedAt ?? Number.MAX_SAFE_INTEGER));
       assert.equal(
         content.hash,
         hashes[content.n],
@@ -102,11 +103,12 @@ for (const seed of seeds) {
       for (const { n, begun, acknowledged: ack } of times) {
         if (n <= content.n) {
           if (at !== null) assert.ok(begun <= at, `transaction ${n} began to commit after ${at}, but is kept`);
-          if (n === content.n && cut.lastKeptAt !== null) assert.ok(begun <= cut.lastKeptAt);
+          if (n === content.n && cut.lastKeptAt !== null) {
+            assert.ok(begun <= cut.lastKeptAt, `transaction ${n} began ${begun - cut.lastKeptAt} µs after its tHi`);
+          }
         } else {
           const bound = cut.lastKeptNotBefore ?? 0;
           assert.ok(ack >= bound, `transaction ${n} was acknowledged before ${bound}, but is missing`);
-          if (n === content.n + 1 && cut.firstDroppedAt !== null) assert.ok(begun <= cut.firstDroppedAt);
         }
       }
     }
