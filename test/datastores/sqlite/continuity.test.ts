@@ -6,6 +6,7 @@ import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { LogCapture } from '../../../src/datastores/datastore.js';
 import { Fault } from '../../../src/errors.js';
+import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
 import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
 import { ask, start, until } from '../../support/sqlitePrograms.js';
@@ -247,5 +248,33 @@ test('nobody can take the database out of WAL mode under a capture', async (t) =
     ask(t, 'run', bench.file, 'PRAGMA busy_timeout=0', 'PRAGMA journal_mode=DELETE'),
     /database is locked/,
   );
+  await capture.stop();
+});
+
+test('a time that nobody watched is told, and every transaction in it stays reachable by position', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  let capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a', 5);
+  await capture.fence();
+  await capture.stop();
+  const reader = await holding(t, bench);
+  await committed(t, bench, dir, 'b', 5);
+  const resume = bench.archive.resumePoint();
+  assert.ok(resume);
+  // As after an hour's outage: the archive's end is that much older.
+  const longAgo = instant(resume.coveredTo - 3_600_000_000);
+  capture = await bench.capture({
+    ...resume,
+    coveredTo: longAgo,
+    continuation: { ...resume.continuation, axis: longAgo },
+  });
+  await capture.fence();
+  assert.equal(bench.archive.stretches.length, 1);
+  assert.equal(bench.archive.holes.length, 1);
+  assert.equal(bench.archive.holes[0]?.from, longAgo);
+  await reader.release();
+  await assertNewestIsExact(t, bench, capture, 'after');
   await capture.stop();
 });
