@@ -82,7 +82,7 @@ export class WalFollower {
       if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
       const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
       const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
-      const writer = new SegmentWriter(request, generation, ordinal, pageSize, axis, end, emit);
+      const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
       return new WalFollower(request, ino, pins, wal, writer, point);
     } catch (error) {
       await wal.close();
