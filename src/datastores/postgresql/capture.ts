@@ -1,0 +1,349 @@
+/**
+ * Follows a server's log over everything that happens to either side: connects, proves that the log goes on where the
+ * archive ends or begins a new stretch, cuts off segments, and makes the present moment recoverable on demand.
+ *
+ * The server is told that log is safe only when the archive has it, so whatever a crash of this service loses is sent
+ * again: the replication slot is the only spool.
+ */
+import type pg from 'pg';
+import { Fault } from '../../errors.js';
+import { type Instant, instant } from '../../instant.js';
+import type { CaptureHealth, CapturedSegment, LogCapture, LogSink, ResumePoint } from '../datastore.js';
+import type { ServerAddress } from './address.js';
+import { formatLsn, positionAt, segmentFloor, serverLsn, stretchName } from './lsn.js';
+import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
+import { connect, connectionFault, sqlState } from './session.js';
+import { ensureSlot } from './source.js';
+import { coverage, DivergedError, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
+import { WalFormatError } from './walReader.js';
+
+/** Half of a WAL file: large enough to compress well, small enough to be held in memory twice for each instance. */
+const SEGMENT_BYTES = 8 * 1024 * 1024;
+/** How long a commit may wait for its segment to fill. */
+const SEGMENT_AGE_MS = 10_000;
+const FENCE_TIMEOUT_MS = 30_000;
+const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000];
+/** After as many failures at the same damage, capture goes on behind it. */
+const DAMAGE_ATTEMPTS = 3;
+
+export interface CaptureOptions {
+  address: ServerAddress;
+  slot: string;
+  resume: ResumePoint | null;
+  sink: LogSink;
+}
+
+interface Handover {
+  segment: CapturedSegment;
+  progress: Progress;
+}
+
+export class WalCapture implements LogCapture {
+  readonly address: ServerAddress;
+  private readonly slot: string;
+  private readonly sink: LogSink;
+  /** What the archive has; null before the first stretch. */
+  private archived: Progress | null;
+  /** Why the next connection begins a new stretch. */
+  private broken: string | null = null;
+  private damage = { said: '', times: 0 };
+  private buffer: WalBuffer | null = null;
+  private stream: ReplicationStream | null = null;
+  /** Cut off, and not yet taken by the sink. */
+  private leaving: Handover | null = null;
+  private handingOver: Promise<void> = Promise.resolve();
+  private ageTimer: NodeJS.Timeout | null = null;
+  private session: pg.Client | null = null;
+  private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
+  private sourceTime: Instant | null = null;
+  private readonly stopping = new AbortController();
+  private readonly waiting = new Set<() => void>();
+  private readonly running: Promise<void>;
+
+  constructor(options: CaptureOptions) {
+    this.address = options.address;
+    this.slot = options.slot;
+    this.sink = options.sink;
+    this.archived = options.resume && readProgress(options.resume.continuation);
+    if (options.resume && !this.archived) this.broken = 'The archive does not say where its log ends';
+    this.running = this.run();
+  }
+
+  /** The stretch that is being captured, up to where it is archived; null before the first. */
+  get progress(): Progress | null {
+    return this.archived;
+  }
+
+  health(): CaptureHealth {
+    return { ...this.state, lagSeconds: this.stream ? this.lag() : null };
+  }
+
+  async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: ReturnType<typeof positionAt> }> {
+    const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
+    const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
+    const commit = await this.markCommit();
+    await this.until(() => this.buffer !== null && this.stream !== null && this.buffer.received >= commit, ends, signal);
+    await this.handOver();
+    const archived = this.archived;
+    if (!archived) throw unavailable('The capture lost its connection during the fence');
+    return { coveredTo: coverage(archived.latestCommitAt), position: positionAt(archived.stretch, archived.end) };
+  }
+
+  /** From here on, watches for the cut of the greatest commit time so far. Call right after a fence. */
+  watchCut(): WatchedCut {
+    if (!this.buffer) throw unavailable('The capture is not connected');
+    return this.buffer.watch();
+  }
+
+  /** The history of a timeline, as the server tells it. */
+  async history(timeline: number): Promise<string> {
+    const stream = await ReplicationStream.open(this.address, this.slot);
+    return await stream.history(timeline).finally(() => stream.close());
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    this.stream?.close();
+    await this.running;
+    if (this.ageTimer) clearTimeout(this.ageTimer);
+    await this.session?.end().catch(() => {});
+    this.session = null;
+  }
+
+  private async run(): Promise<void> {
+    for (let failures = 0; !this.stopping.signal.aborted; failures++) {
+      try {
+        await this.follow();
+      } catch (error) {
+        this.noteFailure(error);
+      }
+      this.stream = null;
+      // What was received whole is kept before the rest is asked for again.
+      const kept = await this.handOver().then(
+        () => true,
+        (error: unknown) => this.noteFailure(error),
+      );
+      if (kept && this.buffer && this.buffer.received > this.buffer.from) failures = 0;
+      if (kept) this.buffer = null;
+      await pause(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)] ?? 5_000, this.stopping.signal);
+    }
+  }
+
+  /** One connection, from beginning to end. */
+  private async follow(): Promise<void> {
+    if (this.buffer || this.leaving) return;
+    const stream = await ReplicationStream.open(this.address, this.slot);
+    try {
+      const server = await stream.identify();
+      await this.withOwnSession((client) => ensureSlot(client, this.slot));
+      if (this.stopping.signal.aborted) return;
+      const archived = await this.connectTo(server);
+      const buffer = new WalBuffer(archived);
+      this.archived = archived;
+      this.buffer = buffer;
+      this.stream = stream;
+      this.setHealth({ healthy: true, message: null });
+      await stream.follow(this.slot, buffer.from, archived.timeline, {
+        data: (start, bytes) => this.received(start, bytes),
+        heartbeat: (time) => {
+          this.sourceTime = time;
+        },
+      });
+    } finally {
+      stream.close();
+    }
+  }
+
+  /** Where to go on: the archive's end where the server can continue there, else a new stretch. */
+  private async connectTo(server: SystemIdentity): Promise<Progress> {
+    const { archived } = this;
+    let because: 'FIRST_BACKUP' | 'LOG_GAP' | 'TIMELINE_CHANGE' = 'LOG_GAP';
+    let reason = this.broken;
+    if (!archived && !reason) {
+      because = 'FIRST_BACKUP';
+      reason = 'Capture began';
+    } else if (archived && archived.systemId !== server.systemId) {
+      reason = 'Another database cluster answers at this address';
+    } else if (archived && archived.timeline !== server.timeline) {
+      because = 'TIMELINE_CHANGE';
+      reason = `The server went from timeline ${archived.timeline} to ${server.timeline}`;
+    } else if (archived && server.flushed < archived.end) {
+      reason = `The server’s log ends at ${formatLsn(server.flushed)}, before the archive does`;
+    }
+    if (archived && !reason) return archived;
+    return await this.beginStretch(server, because, reason ?? 'Capture began');
+  }
+
+  private async beginStretch(
+    server: SystemIdentity,
+    because: 'FIRST_BACKUP' | 'LOG_GAP' | 'TIMELINE_CHANGE',
+    reason: string,
+  ): Promise<Progress> {
+    const [segmentSize, now] = await this.withOwnSession(async (client) => {
+      const { rows } = await client.query(
+        `select setting::bigint as bytes, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now
+           from pg_settings where name = 'wal_segment_size'`,
+      );
+      return [Number(rows[0].bytes), instant(Number(rows[0].now))] as const;
+    });
+    // From the beginning of the file: a server replays whole files only, and every later backup starts behind it.
+    const start = segmentFloor(server.flushed, segmentSize);
+    const stretch = stretchName(server.timeline, now);
+    await this.sink.stretchStarted({ stretch, position: positionAt(stretch, start), because, reason, at: now });
+    this.broken = null;
+    const { systemId, timeline } = server;
+    return { stretch, timeline, systemId, segmentSize, end: start, mark: null, latestCommitAt: null };
+  }
+
+  private received(start: number, bytes: Buffer): void {
+    const { buffer } = this;
+    if (!buffer) return;
+    buffer.push(start, bytes);
+    if (buffer.pendingBytes >= SEGMENT_BYTES) {
+      if (buffer.pendingBytes >= 2 * SEGMENT_BYTES) this.stream?.pause();
+      void this.handOver().catch((error: unknown) => this.retryLater(error));
+    } else if (buffer.oldestPending !== null) {
+      this.ageTimer ??= setTimeout(() => {
+        this.ageTimer = null;
+        void this.handOver().catch((error: unknown) => this.retryLater(error));
+      }, SEGMENT_AGE_MS);
+    }
+    this.wake();
+  }
+
+  /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
+  private handOver(): Promise<void> {
+    const work = this.handingOver.catch(() => {}).then(() => this.drain());
+    this.handingOver = work;
+    // Callers see the failure; the chain itself must not count as unhandled.
+    work.catch(() => {});
+    return work;
+  }
+
+  private async drain(): Promise<void> {
+    // First what an earlier call cut off and could not hand over, then what came since; a fence must not chase a busy
+    // server any further.
+    for (let round = 0; round < 2; round++) {
+      this.leaving ??= this.buffer?.cut() ?? null;
+      if (!this.leaving) break;
+      await this.sink.segment(this.leaving.segment);
+      this.archived = this.leaving.progress;
+      this.leaving = null;
+      // The last archived record is asked for again at every connection, so the server has to keep that one.
+      if (this.archived.mark) this.stream?.acknowledge(this.archived.mark.start);
+    }
+    if (this.stream) {
+      if ((this.buffer?.pendingBytes ?? 0) < 2 * SEGMENT_BYTES) this.stream.resume();
+      this.setHealth({ healthy: true, message: null });
+    }
+  }
+
+  private retryLater(error: unknown): void {
+    this.noteFailure(error);
+    this.ageTimer ??= setTimeout(() => {
+      this.ageTimer = null;
+      void this.handOver().catch((again: unknown) => this.retryLater(again));
+    }, 1_000);
+  }
+
+  private noteFailure(error: unknown): false {
+    const said = error instanceof Error ? error.message : String(error);
+    if (error instanceof DivergedError) {
+      this.broken = `The server’s log is not the archived one: ${said}`;
+    } else if (error instanceof WalFormatError) {
+      this.damage = { said, times: said === this.damage.said ? this.damage.times + 1 : 1 };
+      if (this.damage.times >= DAMAGE_ATTEMPTS) this.broken = `The server’s log is damaged: ${said}`;
+    } else if (sqlState(error) === '58P01' || said.includes('has already been removed')) {
+      this.broken = 'The server removed log that was not archived yet';
+    }
+    if (!this.stopping.signal.aborted) {
+      this.setHealth({ healthy: false, message: connectionFault(error, this.address).message });
+    }
+    return false;
+  }
+
+  private setHealth(change: { healthy: boolean; message: string | null }): void {
+    const news = change.healthy !== this.state.healthy || change.message !== this.state.message;
+    this.state = { ...change, lagSeconds: this.stream ? this.lag() : null };
+    if (news) this.sink.health(this.state);
+    this.wake();
+  }
+
+  private lag(): number {
+    const oldest = this.leaving?.segment.firstCommitAt ?? this.buffer?.oldestPending ?? null;
+    return oldest === null || this.sourceTime === null ? 0 : Math.max(0, this.sourceTime - oldest) / 1_000_000;
+  }
+
+  /**
+   * Writes a commit record and answers with an LSN behind it. The message, which nobody reads, is what makes the server
+   * flush the commit before it answers: one that follows no other record of its transaction is flushed some time later,
+   * and the log's end on disk would then say nothing about it.
+   */
+  private async markCommit(): Promise<number> {
+    return await this.withOwnSession(async (client) => {
+      await client.query("select pg_logical_emit_message(true, 'pitr', 'fence')");
+      const { rows } = await client.query('select pg_current_wal_flush_lsn()::text as lsn');
+      return serverLsn(rows[0].lsn);
+    });
+  }
+
+  /** Runs `work` on the kept session; a session that has died meanwhile is replaced once. */
+  private async withOwnSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      const kept = this.session;
+      try {
+        this.session ??= await this.openSession();
+        return await work(this.session);
+      } catch (error) {
+        void this.session?.end().catch(() => {});
+        this.session = null;
+        if (kept === null || attempt > 0) throw connectionFault(error, this.address);
+      }
+    }
+  }
+
+  private async openSession(): Promise<pg.Client> {
+    const client = await connect(this.address, { applicationName: this.slot });
+    // Flushed when answered, and never waiting for a standby.
+    await client.query('set synchronous_commit = local');
+    return client;
+  }
+
+  /** Waits until `condition` holds. */
+  private async until(condition: () => boolean, ends: AbortSignal, caller?: AbortSignal): Promise<void> {
+    while (!condition()) {
+      caller?.throwIfAborted();
+      if (ends.aborted) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          this.waiting.delete(done);
+          ends.removeEventListener('abort', done);
+          resolve();
+        };
+        this.waiting.add(done);
+        ends.addEventListener('abort', done);
+      });
+    }
+  }
+
+  private wake(): void {
+    for (const resume of [...this.waiting]) resume();
+  }
+}
+
+function unavailable(message: string): Fault {
+  return new Fault('DATASTORE_UNAVAILABLE', message, { hint: 'Check that the source runs, and try again.' });
+}
+
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    if (signal.aborted) done();
+    else signal.addEventListener('abort', done);
+  });
+}
