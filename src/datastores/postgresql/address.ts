@@ -23,7 +23,8 @@ export interface ServerAddress {
   sslKey: string | null;
 }
 
-const HINT = 'Write it as postgresql://user:password@host:5432/database, with sslmode=… after a question mark if needed.';
+const HINT =
+  'Write it as postgresql://user:password@host:5432/database, with sslmode=… after a question mark if needed.';
 const PARAMETERS = ['host', 'port', 'user', 'password', 'dbname', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey'];
 
 /** @throws Fault INVALID_ARGUMENT (connectionUri); the message never repeats the URI */

@@ -8,7 +8,7 @@
 import type pg from 'pg';
 import { Fault } from '../../errors.js';
 import { type Instant, instant } from '../../instant.js';
-import type { CaptureHealth, CapturedSegment, LogCapture, LogSink, ResumePoint } from '../datastore.js';
+import type { CapturedSegment, CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datastore.js';
 import type { ServerAddress } from './address.js';
 import { formatLsn, positionAt, segmentFloor, serverLsn, stretchName } from './lsn.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
@@ -82,7 +82,11 @@ export class WalCapture implements LogCapture {
     const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
     const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
     const commit = await this.markCommit();
-    await this.until(() => this.buffer !== null && this.stream !== null && this.buffer.received >= commit, ends, signal);
+    await this.until(
+      () => this.buffer !== null && this.stream !== null && this.buffer.received >= commit,
+      ends,
+      signal,
+    );
     await this.handOver();
     const archived = this.archived;
     if (!archived) throw unavailable('The capture lost its connection during the fence');

@@ -23,7 +23,8 @@ export interface ManagedState {
 
 export function managedState(state: JsonObject): ManagedState | null {
   const { managed, major, port, user } = state;
-  if (managed !== true || typeof major !== 'number' || typeof port !== 'number' || typeof user !== 'string') return null;
+  if (managed !== true || typeof major !== 'number' || typeof port !== 'number' || typeof user !== 'string')
+    return null;
   return { managed, major, port, user };
 }
 
@@ -71,8 +72,15 @@ export async function provisionServer(
   try {
     await run(
       initdb,
-      [`--pgdata=${data}`, `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
-        '--data-checksums', '--encoding=UTF8', '--locale=C.UTF-8'],
+      [
+        `--pgdata=${data}`,
+        `--username=${SUPERUSER}`,
+        `--pwfile=${passwordFile}`,
+        '--auth=scram-sha-256',
+        '--data-checksums',
+        '--encoding=UTF8',
+        '--locale=C.UTF-8',
+      ],
       { runAs, timeoutMs: 300_000, signal },
     );
   } finally {

@@ -55,7 +55,11 @@ export class ReplicationStream {
 
   async identify(): Promise<SystemIdentity> {
     const { rows } = await this.client.query('IDENTIFY_SYSTEM');
-    return { systemId: String(rows[0].systemid), timeline: Number(rows[0].timeline), flushed: serverLsn(rows[0].xlogpos) };
+    return {
+      systemId: String(rows[0].systemid),
+      timeline: Number(rows[0].timeline),
+      flushed: serverLsn(rows[0].xlogpos),
+    };
   }
 
   /** The history file of a timeline later than the first, without which no server replays it. */
@@ -88,7 +92,9 @@ export class ReplicationStream {
       this.client.on('end', () => reject(unavailable('The connection to PostgreSQL ended')));
     });
     this.timer = setInterval(() => this.beat(), STATUS_EVERY_MS);
-    const streaming = this.client.query(`START_REPLICATION SLOT "${slot}" PHYSICAL ${formatLsn(from)} TIMELINE ${timeline}`);
+    const streaming = this.client.query(
+      `START_REPLICATION SLOT "${slot}" PHYSICAL ${formatLsn(from)} TIMELINE ${timeline}`,
+    );
     try {
       // The command's own error says more than the end of the connection that comes with it, and comes first.
       await Promise.race([streaming, failed]);

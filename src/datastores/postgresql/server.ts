@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { ServerAddress } from './address.js';
-import { endProcess, ended, launch, type RunAs } from './processes.js';
+import { ended, endProcess, launch, type RunAs } from './processes.js';
 import { connect } from './session.js';
 import { readIfThere } from './settings.js';
 
@@ -163,7 +163,10 @@ export async function endLeftover(data: string): Promise<void> {
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
     return command.split('\0').includes(data);
   };
-  for (const [signal, patience] of [['SIGINT', 30_000], ['SIGQUIT', 10_000]] as const) {
+  for (const [signal, patience] of [
+    ['SIGINT', 30_000],
+    ['SIGQUIT', 10_000],
+  ] as const) {
     if (!(await alive())) return;
     process.kill(pid, signal);
     for (const end = Date.now() + patience; Date.now() < end && (await alive()); ) {

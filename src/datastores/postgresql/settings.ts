@@ -66,7 +66,12 @@ function own(carriedOver: Settings): Settings {
 }
 
 /** Writes postgresql.conf, and empties postgresql.auto.conf, which would override it. */
-export async function writeSettings(data: string, runAs: RunAs | null, inherited: Settings, set: Settings): Promise<void> {
+export async function writeSettings(
+  data: string,
+  runAs: RunAs | null,
+  inherited: Settings,
+  set: Settings,
+): Promise<void> {
   const lines = Object.entries({ ...inherited, ...own(inherited), ...set }).map(
     ([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`,
   );
@@ -80,7 +85,9 @@ export async function writeSettings(data: string, runAs: RunAs | null, inherited
  */
 export async function writeAccess(data: string, runAs: RunAs | null, clients: boolean): Promise<void> {
   const local = 'local all all trust\nlocal replication all trust\n';
-  const network = ['127.0.0.1/32', '::1/128'].map((from) => `host all all ${from} md5\nhost replication all ${from} md5\n`);
+  const network = ['127.0.0.1/32', '::1/128'].map(
+    (from) => `host all all ${from} md5\nhost replication all ${from} md5\n`,
+  );
   await writeOwned(path.join(data, 'pg_hba.conf'), clients ? local + network.join('') : local, runAs);
   await writeOwned(path.join(data, 'pg_ident.conf'), '', runAs);
 }

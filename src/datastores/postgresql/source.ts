@@ -96,7 +96,10 @@ function refuseUnfit(facts: ServerFacts): void {
     );
   }
   if (facts.wal_block_size !== WAL_PAGE) {
-    throw unfit(`WAL pages of ${facts.wal_block_size} bytes are not supported`, 'Use a build with pages of 8192 bytes.');
+    throw unfit(
+      `WAL pages of ${facts.wal_block_size} bytes are not supported`,
+      'Use a build with pages of 8192 bytes.',
+    );
   }
   if (facts.sync_names.includes('*')) {
     throw unfit(

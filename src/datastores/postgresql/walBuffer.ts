@@ -5,6 +5,7 @@
 import { type Instant, instant } from '../../instant.js';
 import type { CapturedSegment } from '../datastore.js';
 import { positionAt } from './lsn.js';
+import { encodeHeader } from './segmentFormat.js';
 import { type RecordMark, type WalCommit, WalFormatError, WalReader } from './walReader.js';
 
 /** What is known of a stretch up to the end of a segment; handed back by the catalog as the continuation. */
@@ -99,7 +100,9 @@ export class WalBuffer {
     if (!this.proven || mark === null || end <= this.start) return null;
     const { stretch } = this.archived;
     const progress: Progress = { ...this.archived, end, mark, latestCommitAt: this.latest };
-    const pieces = this.detach(end);
+    const { timeline, segmentSize, systemId } = progress;
+    const header = encodeHeader({ timeline, segmentSize, systemId, start: this.start });
+    const pieces = [header, ...this.detach(end)];
     const segment: CapturedSegment = {
       after: positionAt(stretch, this.start),
       last: positionAt(stretch, end),

@@ -5,8 +5,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, open, stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { JsonObject } from '../../../src/errors.js';
-import type { Instant } from '../../../src/instant.js';
 import type {
   BackupFacts,
   BackupSink,
@@ -20,6 +18,8 @@ import type {
   StoredSegment,
   StretchStart,
 } from '../../../src/datastores/datastore.js';
+import type { JsonObject } from '../../../src/errors.js';
+import type { Instant } from '../../../src/instant.js';
 import type { LogPosition } from '../../../src/model.js';
 
 export interface KeptSegment extends StoredSegment {
@@ -106,9 +106,7 @@ export class PlainArchive implements LogSink {
 
   resumePoint(): ResumePoint | null {
     const last = this.segments.at(-1);
-    return last
-      ? { position: last.lastPosition, coveredTo: last.coveredTo, continuation: last.continuation }
-      : null;
+    return last ? { position: last.lastPosition, coveredTo: last.coveredTo, continuation: last.continuation } : null;
   }
 
   /** The segments on either side of an instant's cut. */
@@ -116,7 +114,11 @@ export class PlainArchive implements LogSink {
     const own = this.segments.filter((kept) => kept.stretch === stretch);
     const boundary = own.find((kept) => kept.latestCommitAt !== null && kept.latestCommitAt > at) ?? null;
     const until = boundary?.after ?? Number.MAX_SAFE_INTEGER;
-    return { stretch, boundary, before: own.filter((kept) => kept.last <= until && kept.transactions > 0).at(-1) ?? null };
+    return {
+      stretch,
+      boundary,
+      before: own.filter((kept) => kept.last <= until && kept.transactions > 0).at(-1) ?? null,
+    };
   }
 
   /** The segments on either side of a position. */
