@@ -11,6 +11,8 @@ import { readSettings, type Settings } from './settings.js';
 import type { Progress } from './walBuffer.js';
 
 const FENCES = 10;
+/** A header of 512 bytes and the label itself, which is shorter than this. */
+const LABEL_WITHIN = 4096;
 
 /** What a restore needs to know of the source; version 1. */
 export interface BaseState {
@@ -19,9 +21,8 @@ export interface BaseState {
   systemId: string;
   timeline: number;
   segmentSize: number;
-  /** LSNs as text: where replay starts, and the end of the backup. */
+  /** Where replay starts, as text. */
   startLsn: string;
-  stopLsn: string;
   /** A superuser's name, for the service's own connection. */
   user: string;
   settings: Settings;
@@ -51,7 +52,6 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink, binar
     await capture.fence(signal);
   }
   if (stretchOf(capture).stretch !== before.stretch) throw broken('the captured log has a gap');
-  if (watched.end < written.stop) throw broken('the log of its end was not captured');
 
   const { stretch, timeline, segmentSize, systemId } = before;
   const state: BaseState = {
@@ -61,7 +61,6 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink, binar
     timeline,
     segmentSize,
     startLsn: formatLsn(written.start),
-    stopLsn: formatLsn(written.stop),
     history: timeline > 1 ? await capture.history(timeline) : null,
   };
   return {
@@ -94,7 +93,6 @@ async function describeSource(capture: WalCapture): Promise<{ major: number; use
 
 interface Written {
   start: number;
-  stop: number;
   timeline: number;
   bytes: number;
 }
@@ -125,9 +123,11 @@ async function streamBase(
   child.stderr?.on('data', (chunk: Buffer) => said.hear(chunk.toString()));
   const gone = ended(child);
   let bytes = 0;
+  let head: Buffer = Buffer.alloc(0);
   async function* content(): AsyncIterable<Buffer> {
     for await (const chunk of child.stdout ?? []) {
       bytes += chunk.length;
+      if (head.length < LABEL_WITHIN) head = Buffer.concat([head, chunk]);
       request.progress(bytes, said.total === null ? null : Math.max(said.total, bytes));
       yield chunk as Buffer;
     }
@@ -141,20 +141,24 @@ async function streamBase(
   try {
     await sink.write(content());
     request.signal.throwIfAborted();
-    const { start, stop, timeline } = said;
-    if (start === null || stop === null || timeline === null || (await gone) !== 0) throw said.failure(await gone);
-    return { start, stop, timeline, bytes };
+    return { ...readLabel(head), bytes };
   } finally {
     request.signal.removeEventListener('abort', abort);
     await endProcess(child, 'SIGTERM', 5_000);
   }
 }
 
+/** The backup's label, a small text file that PostgreSQL puts first into the tar stream. */
+function readLabel(head: Buffer): { start: number; timeline: number } {
+  const text = head.subarray(0, LABEL_WITHIN).toString('latin1');
+  const start = /^START WAL LOCATION: (\S+) /m.exec(text.slice(512));
+  const timeline = /^START TIMELINE: (\d+)$/m.exec(text);
+  if (!text.startsWith('backup_label\0') || !start || !timeline) throw broken('its label was not found');
+  return { start: serverLsn(start[1] ?? ''), timeline: Number(timeline[1]) };
+}
+
 /** What pg_basebackup tells on its standard error. */
 class Said {
-  start: number | null = null;
-  stop: number | null = null;
-  timeline: number | null = null;
   total: number | null = null;
   private rest = '';
   private errors = '';
@@ -164,11 +168,7 @@ class Said {
     this.rest = lines.pop() ?? '';
     for (const line of lines) {
       const progress = /^\s*\d+\/(\d+) kB \(/.exec(line);
-      const start = /log start point: (\S+) on timeline (\d+)/.exec(line);
-      const stop = /log end point: (\S+)/.exec(line);
       if (progress) this.total = Number(progress[1]) * 1024;
-      else if (start) [this.start, this.timeline] = [serverLsn(start[1] ?? ''), Number(start[2])];
-      else if (stop) this.stop = serverLsn(stop[1] ?? '');
       else if (/error|fatal/i.test(line)) this.errors = `${this.errors}${line}\n`.slice(-2000);
     }
   }
