@@ -140,8 +140,9 @@ export class WalCapture implements LogCapture {
     try {
       const server = await stream.identify();
       await this.withOwnSession((client) => ensureSlot(client, this.slot));
-      if (this.stopping.signal.aborted) return;
       const archived = await this.connectTo(server);
+      // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
+      if (this.stopping.signal.aborted) return;
       const buffer = new WalBuffer(archived);
       this.archived = archived;
       this.buffer = buffer;

@@ -25,7 +25,7 @@ function randomFrom(seed: number): () => number {
   };
 }
 
-describe('PostgreSQL: recovery against the log of the source', { skip: withoutPostgresql }, () => {
+describe('PostgreSQL: recovery against the log of the source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let capture: LogCapture;
   let base: StoredBackup;

@@ -184,11 +184,15 @@ export class PostgresRig {
   async oracle(): Promise<OracleCommit[]> {
     const wal = path.join(this.directory, 'source', 'data', 'pg_wal');
     const files = (await readdir(wal)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
-    const { stdout } = spawnSync(`${BIN}/pg_waldump`, ['--rmgr=Transaction', '-p', wal, files[0] ?? '', files.at(-1) ?? ''], {
-      env: { TZ: 'UTC', LC_ALL: 'C' },
-      maxBuffer: 1 << 30,
-      encoding: 'utf8',
-    });
+    const { stdout } = spawnSync(
+      `${BIN}/pg_waldump`,
+      ['--rmgr=Transaction', '-p', wal, files[0] ?? '', files.at(-1) ?? ''],
+      {
+        env: { TZ: 'UTC', LC_ALL: 'C' },
+        maxBuffer: 1 << 30,
+        encoding: 'utf8',
+      },
+    );
     return [...stdout.matchAll(/tx:\s+(\d+), .* desc: COMMIT(?:_PREPARED)? (?:\d+: )?(\S+ \S+) UTC/g)].map((match) => ({
       xid: Number(match[1]),
       at: parseInstant(`${match[2]}Z`),
