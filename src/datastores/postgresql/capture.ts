@@ -54,6 +54,7 @@ export class WalCapture implements LogCapture {
   private handingOver: Promise<void> = Promise.resolve();
   private ageTimer: NodeJS.Timeout | null = null;
   private session: pg.Client | null = null;
+  private sessionTurn: Promise<void> = Promise.resolve();
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
   private readonly stopping = new AbortController();
@@ -292,8 +293,18 @@ export class WalCapture implements LogCapture {
     });
   }
 
-  /** Runs `work` on the kept session; a session that has died meanwhile is replaced once. */
-  private async withOwnSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+  /** Runs `work` on the kept session, one after another. */
+  private withOwnSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const turn = this.sessionTurn.then(() => this.onSession(work));
+    this.sessionTurn = turn.then(
+      () => {},
+      () => {},
+    );
+    return turn;
+  }
+
+  /** A session that has died since it was last used is replaced once. */
+  private async onSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       const kept = this.session;
       try {

@@ -67,11 +67,11 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
     recovery,
 
     async inspect(connectionUri) {
-      return await inspectSource(parseConnectionUri(connectionUri), slotName('…'), {});
+      return await inspectSource(parseConnectionUri(connectionUri), null);
     },
 
     async adopt(instance) {
-      return await inspectSource(parseConnectionUri(instance.connectionUri), slotName(instance.id), {});
+      return await inspectSource(parseConnectionUri(instance.connectionUri), instance.id);
     },
 
     async provision(place, signal): Promise<InstanceFacts> {

@@ -5,7 +5,7 @@
  * no byte behind the cut; and the timeline that it opens afterwards says where it left the old one.
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault } from '../../errors.js';
@@ -86,6 +86,7 @@ export async function replayLog(
     signal.removeEventListener('abort', kill);
     stopping.abort();
     await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
+    await rm(place.socketDir, { recursive: true, force: true });
   }
   const reached = await readReached(places.data, state.timeline);
   if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);

@@ -3,7 +3,7 @@
  * is missing is refused with the setting to change; nothing is ever changed but the service's own replication slot.
  */
 import type pg from 'pg';
-import { Fault, type JsonObject } from '../../errors.js';
+import { Fault } from '../../errors.js';
 import type { InstanceFacts } from '../datastore.js';
 import { endpointOf, type ServerAddress, uriOf } from './address.js';
 import { supportedMajors } from './binaries.js';
@@ -50,15 +50,19 @@ const FACTS = `select current_setting('server_version_num')::int as version_num,
   current_setting('port') as port,
   current_setting('max_slot_wal_keep_size') as keep_size`;
 
-/** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE, DATASTORE_NOT_SUPPORTED */
-export async function inspectSource(address: ServerAddress, slot: string, state: JsonObject): Promise<InstanceFacts> {
+/**
+ * @param instanceId null before the source is an instance
+ * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE, DATASTORE_NOT_SUPPORTED
+ */
+export async function inspectSource(address: ServerAddress, instanceId: string | null): Promise<InstanceFacts> {
+  const slot = instanceId === null ? 'pitr_<id of the instance>' : slotName(instanceId);
   const facts = await withSession(address, { applicationName: 'pitr' }, async (client) => {
     const { rows } = await client.query<ServerFacts>(FACTS, [slot]);
     return rows[0] as ServerFacts;
   });
   refuseUnfit(facts);
   // Also the proof that pg_hba.conf lets the service replicate.
-  const stream = await ReplicationStream.open(address, slot);
+  const stream = await ReplicationStream.open(address, 'pitr');
   const identity = await stream.identify().finally(() => stream.close());
   return {
     datastoreVersion: facts.version.split(' ')[0] ?? facts.version,
@@ -66,7 +70,7 @@ export async function inspectSource(address: ServerAddress, slot: string, state:
     connectionUri: uriOf(address),
     // A copy that was promoted shares the system identifier and differs in its timeline, or else in its port.
     identity: `${identity.systemId}:${identity.timeline}:${facts.port}`,
-    state: { ...state, systemId: identity.systemId },
+    state: { systemId: identity.systemId },
     notices: notices(slot, facts),
   };
 }
