@@ -5,15 +5,16 @@
  * The server is told that log is safe only when the archive has it, so whatever a crash of this service loses is sent
  * again: the replication slot is the only spool.
  */
-import type pg from 'pg';
 import { Fault } from '../../errors.js';
-import { type Instant, instant } from '../../instant.js';
+import type { Instant } from '../../instant.js';
 import type { CapturedSegment, CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datastore.js';
 import type { ServerAddress } from './address.js';
-import { formatLsn, positionAt, segmentFloor, serverLsn, stretchName } from './lsn.js';
+import { formatLsn, positionAt, segmentFloor, stretchName } from './lsn.js';
+import { News, pause } from './news.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
-import { connect, connectionFault, sqlState } from './session.js';
+import { connectionFault, sqlState } from './session.js';
 import { ensureSlot } from './source.js';
+import { SourceSession } from './sourceSession.js';
 import { coverage, DivergedError, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
 import { WalFormatError } from './walReader.js';
 
@@ -53,18 +54,18 @@ export class WalCapture implements LogCapture {
   private leaving: Handover | null = null;
   private handingOver: Promise<void> = Promise.resolve();
   private ageTimer: NodeJS.Timeout | null = null;
-  private session: pg.Client | null = null;
-  private sessionTurn: Promise<void> = Promise.resolve();
+  private readonly session: SourceSession;
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
   private readonly stopping = new AbortController();
-  private readonly waiting = new Set<() => void>();
+  private readonly news = new News();
   private readonly running: Promise<void>;
 
   constructor(options: CaptureOptions) {
     this.address = options.address;
     this.slot = options.slot;
     this.sink = options.sink;
+    this.session = new SourceSession(options.address, options.slot);
     this.archived = options.resume && readProgress(options.resume.continuation);
     if (options.resume && !this.archived) this.broken = 'The archive does not say where its log ends';
     this.running = this.run();
@@ -82,12 +83,13 @@ export class WalCapture implements LogCapture {
   async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: ReturnType<typeof positionAt> }> {
     const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
     const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
-    const commit = await this.markCommit();
-    await this.until(
-      () => this.buffer !== null && this.stream !== null && this.buffer.received >= commit,
+    const commit = await this.session.markCommit();
+    const arrived = await this.news.until(
+      () => (this.stream && this.buffer ? this.buffer.received >= commit : false),
       ends,
-      signal,
     );
+    signal?.throwIfAborted();
+    if (!arrived) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
     await this.handOver();
     const archived = this.archived;
     if (!archived) throw unavailable('The capture lost its connection during the fence');
@@ -111,8 +113,7 @@ export class WalCapture implements LogCapture {
     this.stream?.close();
     await this.running;
     if (this.ageTimer) clearTimeout(this.ageTimer);
-    await this.session?.end().catch(() => {});
-    this.session = null;
+    await this.session.close();
   }
 
   private async run(): Promise<void> {
@@ -140,7 +141,7 @@ export class WalCapture implements LogCapture {
     const stream = await ReplicationStream.open(this.address, this.slot);
     try {
       const server = await stream.identify();
-      await this.withOwnSession((client) => ensureSlot(client, this.slot));
+      await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
       if (this.stopping.signal.aborted) return;
@@ -185,13 +186,7 @@ export class WalCapture implements LogCapture {
     because: 'FIRST_BACKUP' | 'LOG_GAP' | 'TIMELINE_CHANGE',
     reason: string,
   ): Promise<Progress> {
-    const [segmentSize, now] = await this.withOwnSession(async (client) => {
-      const { rows } = await client.query(
-        `select setting::bigint as bytes, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now
-           from pg_settings where name = 'wal_segment_size'`,
-      );
-      return [Number(rows[0].bytes), instant(Number(rows[0].now))] as const;
-    });
+    const { segmentSize, now } = await this.session.describe();
     // From the beginning of the file: a server replays whole files only, and every later backup starts behind it.
     const start = segmentFloor(server.flushed, segmentSize);
     const stretch = stretchName(server.timeline, now);
@@ -214,7 +209,7 @@ export class WalCapture implements LogCapture {
         void this.handOver().catch((error: unknown) => this.retryLater(error));
       }, SEGMENT_AGE_MS);
     }
-    this.wake();
+    this.news.tell();
   }
 
   /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
@@ -272,94 +267,15 @@ export class WalCapture implements LogCapture {
     const news = change.healthy !== this.state.healthy || change.message !== this.state.message;
     this.state = { ...change, lagSeconds: this.stream ? this.lag() : null };
     if (news) this.sink.health(this.state);
-    this.wake();
+    this.news.tell();
   }
 
   private lag(): number {
     const oldest = this.leaving?.segment.firstCommitAt ?? this.buffer?.oldestPending ?? null;
     return oldest === null || this.sourceTime === null ? 0 : Math.max(0, this.sourceTime - oldest) / 1_000_000;
   }
-
-  /**
-   * Writes a commit record and answers with an LSN behind it. The message, which nobody reads, is what makes the server
-   * flush the commit before it answers: one that follows no other record of its transaction is flushed some time later,
-   * and the log's end on disk would then say nothing about it.
-   */
-  private async markCommit(): Promise<number> {
-    return await this.withOwnSession(async (client) => {
-      await client.query("select pg_logical_emit_message(true, 'pitr', 'fence')");
-      const { rows } = await client.query('select pg_current_wal_flush_lsn()::text as lsn');
-      return serverLsn(rows[0].lsn);
-    });
-  }
-
-  /** Runs `work` on the kept session, one after another. */
-  private withOwnSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const turn = this.sessionTurn.then(() => this.onSession(work));
-    this.sessionTurn = turn.then(
-      () => {},
-      () => {},
-    );
-    return turn;
-  }
-
-  /** A session that has died since it was last used is replaced once. */
-  private async onSession<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    for (let attempt = 0; ; attempt++) {
-      const kept = this.session;
-      try {
-        this.session ??= await this.openSession();
-        return await work(this.session);
-      } catch (error) {
-        void this.session?.end().catch(() => {});
-        this.session = null;
-        if (kept === null || attempt > 0) throw connectionFault(error, this.address);
-      }
-    }
-  }
-
-  private async openSession(): Promise<pg.Client> {
-    const client = await connect(this.address, { applicationName: this.slot });
-    // Flushed when answered, and never waiting for a standby.
-    await client.query('set synchronous_commit = local');
-    return client;
-  }
-
-  /** Waits until `condition` holds. */
-  private async until(condition: () => boolean, ends: AbortSignal, caller?: AbortSignal): Promise<void> {
-    while (!condition()) {
-      caller?.throwIfAborted();
-      if (ends.aborted) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          this.waiting.delete(done);
-          ends.removeEventListener('abort', done);
-          resolve();
-        };
-        this.waiting.add(done);
-        ends.addEventListener('abort', done);
-      });
-    }
-  }
-
-  private wake(): void {
-    for (const resume of [...this.waiting]) resume();
-  }
 }
 
 function unavailable(message: string): Fault {
   return new Fault('DATASTORE_UNAVAILABLE', message, { hint: 'Check that the source runs, and try again.' });
-}
-
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    if (signal.aborted) done();
-    else signal.addEventListener('abort', done);
-  });
 }

@@ -111,11 +111,15 @@ export async function endProcess(child: ChildProcess, signal: NodeJS.Signals, pa
   clearTimeout(timer);
 }
 
-/** Gives `directory` to the user, and lets that user pass through the directories above it. */
+/**
+ * Gives `directory` to PostgreSQL's user alone, as PostgreSQL demands, and lets that user pass through the directories
+ * above it.
+ * @throws Fault DATASTORE_NOT_SUPPORTED where one of those is not the service's to open
+ */
 export async function handOver(directory: string, runAs: RunAs | null): Promise<void> {
+  await chmod(directory, 0o700);
   if (!runAs) return;
   await chown(directory, runAs.uid, runAs.gid);
-  await chmod(directory, 0o700);
   for (let parent = path.dirname(directory); parent !== path.dirname(parent); parent = path.dirname(parent)) {
     const { mode, uid, gid } = await stat(parent);
     const open = uid === runAs.uid ? 0o100 : gid === runAs.gid ? 0o010 : 0o001;
