@@ -1,9 +1,11 @@
 /** Captured, backed up, recovered: the rows of a recovery equal the prefix of the source's log, on a real server. */
 import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
 import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore.js';
 import { formatInstant, type Instant, instant } from '../../../src/instant.js';
+import { PlainArchive } from '../../support/postgresql/plainArchive.js';
 import {
   keptBy,
   type OracleCommit,
@@ -33,7 +35,9 @@ describe('PostgreSQL: recovery against the log of the source', { skip: withoutPo
   const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }));
+    const directory = await scratchDir({ after: (work) => cleanups.push(work as () => unknown) });
+    // Some tests tell commits by their order, so nobody else may commit.
+    rig = await PostgresRig.start(directory, { autovacuum: 'off' });
     client = await rig.connect();
     await client.query(`create table account (id int primary key, balance int not null);
       insert into account select i, 0 from generate_series(1, 50) i;
@@ -196,8 +200,6 @@ describe('PostgreSQL: recovery against the log of the source', { skip: withoutPo
 
   test('a recovered server is captured, written to and recovered again', async () => {
     const recovered = await rig.recover(base, base.facts.consistentAt);
-    const { PlainArchive } = await import('../../support/postgresql/plainArchive.js');
-    const { mkdir } = await import('node:fs/promises');
     await mkdir(`${rig.directory}/archive-2`);
     const archive = new PlainArchive(`${rig.directory}/archive-2`);
     const second = await rig.driver.capture(recovered.handle, null, archive);
