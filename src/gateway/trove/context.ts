@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { InstanceRecord, Page, RecoveryRecord } from '../../catalog/records.js';
 import { Fault, type JsonObject } from '../../errors.js';
-import type { Services } from '../../services.js';
+import type { Caller, Services } from '../../services.js';
 import { checkId, notFound } from '../arguments.js';
 import { createContext, type GatewayContext, identify } from '../context.js';
 import type { Place } from './shapes.js';
@@ -19,15 +19,22 @@ export function answering(services: Services) {
   return (answer: Answer) => async (request: FastifyRequest, reply: FastifyReply) => {
     const caller = await identify(request.raw);
     const { tenantId: tenant } = request.params as { tenantId: string };
-    // Without authentication nobody has a tenant of their own: whatever the address says is another name of the one there is.
-    if (tenant !== caller.tenantId && caller.tenantId !== UNNAMED_TENANT) {
-      throw new Fault('FORBIDDEN', 'The address names a tenant that is not yours', {
-        hint: 'Use the tenant that your token belongs to.',
-      });
-    }
+    checkTenant(tenant, caller);
     const root = `${request.protocol}://${request.host}/v1.0/${encodeURIComponent(tenant)}`;
     return answer({ ...createContext(services, caller, request.id), tenant, root }, request, reply);
   };
+}
+
+/**
+ * The tenant in the address only has to agree: what is answered is the caller's, whatever stands there. Without
+ * authentication nobody has a tenant of their own, and any text is another name of the one there is.
+ * @throws Fault FORBIDDEN
+ */
+export function checkTenant(tenant: string, caller: Caller): void {
+  if (tenant === caller.tenantId || caller.tenantId === UNNAMED_TENANT) return;
+  throw new Fault('FORBIDDEN', 'The address names a tenant that is not yours', {
+    hint: 'Use the tenant that your token belongs to.',
+  });
 }
 
 export function idIn(request: FastifyRequest): string {
