@@ -2,6 +2,7 @@
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
   pipeline: () => import('./pipeline.js'),
+  trove: () => import('./trove.js'),
 };
 
 const names = process.argv.slice(2);
