@@ -65,9 +65,15 @@ export async function findInstance({ load }: TroveContext, id: string): Promise<
 
 /** For what needs a database that is or was there. @throws Fault INSTANCE_NOT_FOUND, INSTANCE_NOT_READY */
 export async function existingInstance(context: TroveContext, id: string): Promise<InstanceRecord> {
-  const { instance } = await findInstance(context, id);
+  const { instance, recovery } = await findInstance(context, id);
   if (instance) return instance;
+  if (recovery === null || !isExpected(recovery)) throw notFound('instance', id);
   throw new Fault('INSTANCE_NOT_READY', 'The instance is still to be recovered', { hint: 'Wait until it is ACTIVE.' });
+}
+
+/** Whether the instance that a recovery makes can still come to be. */
+export function isExpected({ state }: RecoveryRecord): boolean {
+  return state === 'QUEUED' || state === 'RUNNING';
 }
 
 /**
