@@ -5,7 +5,7 @@ import { Fault, type JsonObject } from '../../errors.js';
 import type { Caller, Services } from '../../services.js';
 import { checkId, notFound } from '../arguments.js';
 import { createContext, type GatewayContext, identify } from '../context.js';
-import type { Place } from './shapes.js';
+import { isExpected, type Place } from './shapes.js';
 
 /** Whom the service knows without authentication. */
 const UNNAMED_TENANT = 'local';
@@ -69,11 +69,6 @@ export async function existingInstance(context: TroveContext, id: string): Promi
   if (instance) return instance;
   if (recovery === null || !isExpected(recovery)) throw notFound('instance', id);
   throw new Fault('INSTANCE_NOT_READY', 'The instance is still to be recovered', { hint: 'Wait until it is ACTIVE.' });
-}
-
-/** Whether the instance that a recovery makes can still come to be. */
-export function isExpected({ state }: RecoveryRecord): boolean {
-  return state === 'QUEUED' || state === 'RUNNING';
 }
 
 /**

@@ -43,9 +43,14 @@ export function instanceShape(record: InstanceRecord, place: Place): JsonObject 
   };
 }
 
+/** Whether the instance that a recovery is to make can still come to be. */
+export function isExpected({ state }: RecoveryRecord): boolean {
+  return state === 'QUEUED' || state === 'RUNNING';
+}
+
 /** The instance that a recovery is to make, under the id of the recovery for as long as it has none of its own. */
 export function expectedInstanceShape(recovery: RecoveryRecord, source: InstanceRecord, place: Place): JsonObject {
-  const status = ['QUEUED', 'RUNNING'].includes(recovery.state) ? 'BUILD' : 'ERROR';
+  const status = isExpected(recovery) ? 'BUILD' : 'ERROR';
   return {
     id: recovery.targetId ?? recovery.id,
     name: recovery.targetName,

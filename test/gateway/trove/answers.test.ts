@@ -128,6 +128,9 @@ test('an instance that is being recovered, under the id of the recovery', async 
     details: null,
   });
 
+  // Nothing can be done with what will never be there.
+  assert.equal((await rest('GET', '/instances/rescue/backups')).status, 404);
+
   set({ state: 'CANCELLED' });
   assert.equal((await rest('GET', '/instances/rescue')).status, 404);
 
