@@ -70,7 +70,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     }),
   });
   await servePlayground(app);
-  await serveTrove(app, services, logger);
+  await serveTrove(app, services, logger, identify);
 
   const sockets = createWebSockets(createProtocol(schema, services, logger), logger, BODY_LIMIT);
   const upgrades = acceptUpgrades(app, sockets, rules);

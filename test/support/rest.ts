@@ -1,4 +1,5 @@
 /** Calls of the REST interface over real HTTP. */
+import assert from 'node:assert/strict';
 
 export interface RestAnswer {
   status: number;
@@ -20,4 +21,13 @@ export function restAt(root: string): Rest {
     const text = await response.text();
     return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) };
   };
+}
+
+/** The only field of an error's body, with its name. */
+export function refusal({ status, body }: RestAnswer) {
+  const [[name, error], ...others] = Object.entries(body) as [[string, RestAnswer['body']], ...unknown[]];
+  assert.equal(others.length, 0);
+  assert.equal(error.code, status);
+  assert.equal(typeof error.message, 'string');
+  return { status, name, message: error.message as string, fault: error.fault.code as string };
 }

@@ -13,9 +13,12 @@ import { scratchDir } from './scratch.js';
 const PATIENCE_MS = 30_000;
 
 export async function runningService(t: Pick<TestContext, 'after'>) {
+  let stop = async (): Promise<void> => {};
+  // Hooks run in this order: the service ends before its home goes.
+  t.after(() => stop());
   const home = path.join(await scratchDir(t), 'home');
   const service = await startService(readConfig({ PITR_HOME: home, PORT: '0' }), pino({ level: 'silent' }));
-  t.after(() => service.stop());
+  stop = service.stop;
   const root = `${service.url}/v1.0/demo`;
   const rest = restAt(root);
 

@@ -2,21 +2,18 @@
 import type { FastifyInstance } from 'fastify';
 import type { BackupRecord } from '../../catalog/records.js';
 import { invalidArgument } from '../../errors.js';
-import type { Services } from '../../services.js';
 import { checkId, notFound } from '../arguments.js';
-import { answering, existingInstance, idIn, paged, type TroveContext } from './context.js';
+import { type Answering, existingInstance, idIn, paged, type TroveContext } from './context.js';
 import { objectIn, optionalTextIn, pageIn, parameter, textIn } from './requests.js';
 import { backupShape, visibleBackupStates } from './shapes.js';
 
 /** Accepted without effect: backups have neither here. */
 const UNKEPT = ['name', 'description'];
 
-export function serveBackups(scope: FastifyInstance, services: Services): void {
-  const answer = answering(services);
-
+export function serveBackups(scope: FastifyInstance, answer: Answering): void {
   scope.get(
     '/backups',
-    answer(async (context, { query }) => {
+    answer('reader', async (context, { query }) => {
       refuseOtherProjects(context, query);
       if (parameter(query, 'datastore') !== null) {
         throw invalidArgument('datastore', 'Backups are not listed by datastore here', 'Use instance_id.');
@@ -28,7 +25,7 @@ export function serveBackups(scope: FastifyInstance, services: Services): void {
 
   scope.get(
     '/instances/:id/backups',
-    answer(async (context, request) => {
+    answer('reader', async (context, request) => {
       const id = idIn(request);
       return backupsOf(context, id, request.query, `/instances/${encodeURIComponent(id)}/backups`);
     }),
@@ -36,25 +33,27 @@ export function serveBackups(scope: FastifyInstance, services: Services): void {
 
   scope.get(
     '/backups/:id',
-    answer(async (context, request) => ({ backup: await shaped(context)(await findBackup(context, idIn(request))) })),
+    answer('reader', async (context, request) => ({
+      backup: await shaped(context)(await findBackup(context, idIn(request))),
+    })),
   );
 
   scope.post(
     '/backups',
-    answer(async (context, { body }, reply) => {
+    answer('operator', async (context, { body }, reply) => {
       const wanted = objectIn(body, 'backup', ['instance', 'incremental', ...UNKEPT]);
       for (const name of UNKEPT) optionalTextIn(wanted, name);
       const { id } = await existingInstance(context, textIn(wanted, 'instance'));
       const type = incremental(wanted.incremental) ? 'INCREMENTAL' : 'FULL';
-      const taken = await services.backups.take(context.caller, id, type);
+      const taken = await context.services.backups.take(context.caller, id, type);
       return reply.code(202).send({ backup: await shaped(context)(taken) });
     }),
   );
 
   scope.delete(
     '/backups/:id',
-    answer(async (context, request, reply) => {
-      await services.backups.remove(context.caller, (await findBackup(context, idIn(request))).id);
+    answer('admin', async (context, request, reply) => {
+      await context.services.backups.remove(context.caller, (await findBackup(context, idIn(request))).id);
       return reply.code(202).send();
     }),
   );

@@ -1,25 +1,32 @@
 /** Who is asking for what of which tenant, and the look-ups that more than one noun needs. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify';
 import type { InstanceRecord, Page, RecoveryRecord } from '../../catalog/records.js';
 import { Fault, type JsonObject } from '../../errors.js';
-import type { Caller, Services } from '../../services.js';
+import type { Caller, Role, Services } from '../../services.js';
 import { checkId, notFound } from '../arguments.js';
-import { createContext, type GatewayContext, identify } from '../context.js';
+import { createContext, type GatewayContext } from '../context.js';
 import { isExpected, type Place } from './shapes.js';
 
 /** Whom the service knows without authentication. */
 const UNNAMED_TENANT = 'local';
 
+/** Each may do what those before it may. */
+const ROLES: readonly Role[] = ['reader', 'operator', 'admin'];
+
 export type TroveContext = GatewayContext & Place;
 
 type Answer = (context: TroveContext, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
-/** Makes handlers of functions that want to know who is asking. */
-export function answering(services: Services) {
-  return (answer: Answer) => async (request: FastifyRequest, reply: FastifyReply) => {
-    const caller = await identify(request.raw);
+/** Makes a handler of a function that wants to know who is asking, for callers with at least the role. */
+export type Answering = (role: Role, answer: Answer) => RouteHandlerMethod;
+
+/** @param callerOf who was identified before the body was read */
+export function answering(services: Services, callerOf: (request: FastifyRequest) => Caller): Answering {
+  return (role, answer) => async (request, reply) => {
+    const caller = callerOf(request);
     const { tenantId: tenant } = request.params as { tenantId: string };
     checkTenant(tenant, caller);
+    checkRole(role, caller);
     const root = `${request.protocol}://${request.host}/v1.0/${encodeURIComponent(tenant)}`;
     return answer({ ...createContext(services, caller, request.id), tenant, root }, request, reply);
   };
@@ -34,6 +41,14 @@ export function checkTenant(tenant: string, caller: Caller): void {
   if (tenant === caller.tenantId || caller.tenantId === UNNAMED_TENANT) return;
   throw new Fault('FORBIDDEN', 'The address names a tenant that is not yours', {
     hint: 'Use the tenant that your token belongs to.',
+  });
+}
+
+/** The same roles as the operations of GraphQL have. @throws Fault FORBIDDEN */
+export function checkRole(needed: Role, caller: Caller): void {
+  if (ROLES.indexOf(caller.role) >= ROLES.indexOf(needed)) return;
+  throw new Fault('FORBIDDEN', `This needs the role ${needed}`, {
+    hint: `Your role here is ${caller.role}; ask an administrator of your tenant.`,
   });
 }
 

@@ -3,19 +3,19 @@
  * flavor is a text that is carried along with an instance, so any text is the id of one and there is no list of them.
  */
 import type { FastifyInstance } from 'fastify';
-import type { Services } from '../../services.js';
 import { checkText } from '../arguments.js';
-import { answering, idIn } from './context.js';
+import { type Answering, idIn } from './context.js';
 import { flavorShape } from './shapes.js';
 
-export function serveFlavors(scope: FastifyInstance, services: Services): void {
-  const answer = answering(services);
+export function serveFlavors(scope: FastifyInstance, answer: Answering): void {
   scope.get(
     '/flavors',
-    answer(async () => ({ flavors: [] })),
+    answer('reader', async () => ({ flavors: [] })),
   );
   scope.get(
     '/flavors/:id',
-    answer(async (context, request) => ({ flavor: flavorShape(checkText('flavor', idIn(request), 255), context) })),
+    answer('reader', async (context, request) => ({
+      flavor: flavorShape(checkText('flavor', idIn(request), 255), context),
+    })),
   );
 }

@@ -1,26 +1,31 @@
 /** Instances: listed, looked up, created, restored and deleted. */
 import type { FastifyInstance } from 'fastify';
 import { invalidArgument, type JsonObject } from '../../errors.js';
-import type { Services } from '../../services.js';
 import { checkName, notFound } from '../arguments.js';
-import { answering, type FoundInstance, findInstance, idIn, paged, type TroveContext } from './context.js';
+import {
+  type Answering,
+  checkRole,
+  type FoundInstance,
+  findInstance,
+  idIn,
+  paged,
+  type TroveContext,
+} from './context.js';
 import { recoverToRestorePoint } from './recoveries.js';
 import { objectIn, optionalObjectIn, optionalTextIn, optionalWholeIn, pageIn, present, textIn } from './requests.js';
 import { expectedInstanceShape, instanceShape } from './shapes.js';
 
-export function serveInstances(scope: FastifyInstance, services: Services): void {
-  const answer = answering(services);
-
+export function serveInstances(scope: FastifyInstance, answer: Answering): void {
   for (const address of ['/instances', '/instances/detail']) {
     scope.get(
       address,
-      answer(async (context, { query }) =>
+      answer('reader', async (context, { query }) =>
         paged(
           'instances',
           context.root + address,
           pageIn(query),
           {},
-          (page) => services.instances.list(context.caller, { includeDeleted: false }, page),
+          (page) => context.services.instances.list(context.caller, { includeDeleted: false }, page),
           (instance) => instanceShape(instance, context),
         ),
       ),
@@ -29,7 +34,7 @@ export function serveInstances(scope: FastifyInstance, services: Services): void
 
   scope.get(
     '/instances/:id',
-    answer(async (context, request) => {
+    answer('reader', async (context, request) => {
       const id = idIn(request);
       return { instance: await shown(context, id, await findInstance(context, id)) };
     }),
@@ -37,19 +42,24 @@ export function serveInstances(scope: FastifyInstance, services: Services): void
 
   scope.post(
     '/instances',
-    answer(async (context, { body }) => ({ instance: await create(context, body) })),
+    answer('operator', async (context, { body }) => ({ instance: await create(context, body) })),
   );
 
   scope.delete(
     '/instances/:id',
-    answer(async ({ caller, ...context }, request, reply) => {
+    answer('operator', async (context, request, reply) => {
+      const { services, caller } = context;
       const id = idIn(request);
-      const { instance, recovery } = await findInstance({ caller, ...context }, id);
-      // What is still being recovered has nothing to delete yet: the recovery is stopped, and undoes itself.
+      const { instance, recovery } = await findInstance(context, id);
       const unmade = instance === null || instance.state === 'PROVISIONING';
-      if (recovery && unmade) await services.recoveries.cancel(caller, recovery.id);
-      else if (instance && instance.state !== 'DELETED') await services.instances.remove(caller, instance.id);
-      else throw notFound('instance', id);
+      if (recovery && unmade) {
+        // There is nothing to delete yet: the recovery is stopped, and undoes itself.
+        await services.recoveries.cancel(caller, recovery.id);
+      } else {
+        if (!instance || instance.state === 'DELETED') throw notFound('instance', id);
+        checkRole('admin', caller);
+        await services.instances.remove(caller, instance.id);
+      }
       return reply.code(202).send();
     }),
   );
@@ -81,6 +91,8 @@ async function create(context: TroveContext, body: unknown): Promise<JsonObject>
     const { recovery, source } = await recoverToRestorePoint(context, wanted, name, said);
     return expectedInstanceShape(recovery, source, context);
   }
+  // Recovering is an operator's work, creating is not.
+  checkRole('admin', context.caller);
   const created = await context.services.instances.create(context.caller, {
     id: null,
     name,

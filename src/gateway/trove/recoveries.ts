@@ -3,9 +3,8 @@ import type { FastifyInstance } from 'fastify';
 import type { InstanceRecord, RecoveryRecord } from '../../catalog/records.js';
 import { Fault, invalidArgument } from '../../errors.js';
 import type { RecoveryTarget } from '../../model.js';
-import type { Services } from '../../services.js';
 import { findBackup } from './backups.js';
-import { answering, existingInstance, idIn, type TroveContext } from './context.js';
+import { type Answering, existingInstance, idIn, type TroveContext } from './context.js';
 import { objectIn, optionalTextIn, optionalTimeIn, present, textIn } from './requests.js';
 import { recoveryShape } from './shapes.js';
 
@@ -14,10 +13,10 @@ export interface Started {
   source: InstanceRecord;
 }
 
-export function serveRecoveries(scope: FastifyInstance, services: Services): void {
+export function serveRecoveries(scope: FastifyInstance, answer: Answering): void {
   scope.post(
     '/instances/:id/restore',
-    answering(services)(async (context, request, reply) => {
+    answer('operator', async (context, request, reply) => {
       const id = idIn(request);
       const wanted = objectIn(request.body, 'recovery', ['instance', 'point_in_time']);
       if ((optionalTextIn(wanted, 'instance') ?? id) !== id) {

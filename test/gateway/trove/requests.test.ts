@@ -1,27 +1,17 @@
-/** What Trove's clients send, and how it is refused: times, fields, tenants, errors, and what stands in the log. */
+/** What Trove's clients send, and how it is refused: times, fields, errors, and what stands in the log. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Fault, faultCodes } from '../../../src/errors.js';
-import { checkTenant } from '../../../src/gateway/trove/context.js';
 import { parseInstant } from '../../../src/instant.js';
 import type { RecoverInput } from '../../../src/services.js';
 import { backupRow, instanceRow, password, recoveryRow } from '../../support/gatewayRows.js';
 import { gatewayUnderTest, raw } from '../../support/gatewayUnderTest.js';
-import { type RestAnswer, restAt } from '../../support/rest.js';
+import { refusal, restAt } from '../../support/rest.js';
 
 async function trove(t: TestContext) {
   const gateway = await gatewayUnderTest(t);
   const recovered = () => gateway.services.callsOf('recoveries.recover').map(([input]) => input as RecoverInput);
   return { ...gateway, rest: restAt(`${gateway.url}/v1.0/demo`), recovered };
-}
-
-/** The only field of an error's body, with its name. */
-function refusal({ status, body }: RestAnswer) {
-  const [[name, error], ...others] = Object.entries(body) as [[string, RestAnswer['body']], ...unknown[]];
-  assert.equal(others.length, 0);
-  assert.equal(error.code, status);
-  assert.equal(typeof error.message, 'string');
-  return { status, name, message: error.message as string, fault: error.fault.code as string };
 }
 
 test('a time without a zone is UTC, one with an offset is what it says, anything else is refused', async (t) => {
@@ -249,12 +239,4 @@ test('the log tells one line per request, with the id that the caller got and no
   assert.equal(headers.get('x-openstack-request-id'), `req-${lines[0]?.requestId}`);
   assert.equal(headers.get('x-compute-request-id'), `req-${lines[0]?.requestId}`);
   assert.doesNotMatch(JSON.stringify(log), /secret/);
-});
-
-test("the tenant in the address has to be the caller's, once callers have tenants", () => {
-  checkTenant('anything', { tenantId: 'local', role: 'admin' });
-  checkTenant('acme', { tenantId: 'acme', role: 'reader' });
-  for (const tenant of ['other', 'local', 'Acme', '']) {
-    assert.throws(() => checkTenant(tenant, { tenantId: 'acme', role: 'admin' }), { code: 'FORBIDDEN' });
-  }
 });
