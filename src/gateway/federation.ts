@@ -39,7 +39,7 @@ const ENTITIES = new Map<string, Entity>([
 ]);
 
 /** How many entities one request may ask for. They become the parameters of one statement, and SQLite takes 32,766. */
-export const MOST_REPRESENTATIONS = 10_000;
+const MOST_REPRESENTATIONS = 10_000;
 
 const LINK = 'extend schema @link(url: "https://specs.apollo.dev/federation/v2.9", import: ["@key", "@shareable"])';
 
