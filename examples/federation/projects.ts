@@ -3,6 +3,7 @@
  * database it knows the id, which is all that the two subgraphs have to agree on, and a name and a date of its own.
  */
 import { ApolloServer } from '@apollo/server';
+import { ApolloServerPluginInlineTraceDisabled } from '@apollo/server/plugin/disabled';
 import { startStandaloneServer } from '@apollo/server/standalone';
 import { buildSubgraphSchema } from '@apollo/subgraph';
 import { parse } from 'graphql';
@@ -58,6 +59,7 @@ export async function startProjects(projects: () => readonly Project[]): Promise
   const server = new ApolloServer({
     schema: buildSubgraphSchema({ typeDefs, resolvers }),
     stopOnTerminationSignals: false,
+    plugins: [ApolloServerPluginInlineTraceDisabled()],
   });
   const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });
   return { url, close: () => server.stop() };

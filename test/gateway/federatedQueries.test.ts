@@ -22,6 +22,7 @@ import { startApolloGateway } from '../support/apolloGateway.js';
 import type { Answer } from '../support/gatewayUnderTest.js';
 
 type Data = Record<string, unknown>;
+type ShownError = NonNullable<Answer['errors']>[number];
 
 /** What the other subgraph believes: its own words for the name and the date of a database, and two that are not ours to see. */
 const project: Project = {
@@ -115,16 +116,16 @@ describe('federation', { timeout: 120_000 }, () => {
       projects.splice(0, 1, project);
       const { data, errors } = await ask(
         urls[gateway],
-        '{ projects { databases { id flavor volumeSizeGiB recoveredFrom { id } connectionUri } } }',
+        '{ projects { databases { id flavor volumeSizeGiB recoveredFrom { id } } } }',
       );
       assert.equal(errors, undefined, JSON.stringify(errors));
-      const [found] = data?.projects as { databases: Data[] }[];
-      assert.equal(found?.databases[0]?.flavor, 'm1');
-      const nothing = { flavor: null, volumeSizeGiB: null, recoveredFrom: null, connectionUri: null };
-      assert.deepEqual(found?.databases.slice(1), [
-        { id: 'theirs', ...nothing },
-        { id: 'unknown', ...nothing },
-      ]);
+      const nothing = { volumeSizeGiB: null, recoveredFrom: null };
+      const databases = [
+        { id: 'orders', ...nothing, flavor: 'm1' },
+        { id: 'theirs', ...nothing, flavor: null },
+        { id: 'unknown', ...nothing, flavor: null },
+      ];
+      assert.deepEqual(data?.projects, [{ databases }]);
     });
 
     test(`${gateway}: a refusal keeps its code, its hint and its details`, async () => {
@@ -146,7 +147,8 @@ describe('federation', { timeout: 120_000 }, () => {
         ['query ($t: DateTime) { backups(instanceId: "orders", before: $t) { id } }', { t: '2026-11-22T12:00:00' }],
       ] as const) {
         const { errors } = await ask(urls[gateway], query, variables);
-        assert.equal(errors?.[0]?.extensions.code, 'INVALID_POINT_IN_TIME', JSON.stringify(errors));
+        const [shown] = errors ?? [];
+        assert.equal(withinAnswer(shown)?.extensions.code, 'INVALID_POINT_IN_TIME', JSON.stringify(errors));
       }
     });
   }
@@ -186,6 +188,12 @@ describe('federation', { timeout: 120_000 }, () => {
     });
   });
 });
+
+/** Refused before execution, the answer has status 400, and Apollo's gateway wraps it whole into an error of its own. */
+function withinAnswer(error: ShownError | undefined): ShownError | undefined {
+  const { response } = (error?.extensions ?? {}) as { response?: { body: { errors: ShownError[] } } };
+  return response ? response.body.errors[0] : error;
+}
 
 /** Until the backup is completed there is nothing to recover to. */
 async function recoverWhenPossible(url: string): Promise<string> {
