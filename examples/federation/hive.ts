@@ -29,7 +29,7 @@ export async function startHive(supergraph: string, port?: number): Promise<Hive
     cwd: dir,
     // A group of its own: Ctrl-C in a terminal is for whoever started it, who then closes it.
     detached: true,
-    env: { ...process.env, FORK: '1', GATEWAY_TELEMETRY: 'false' },
+    env: { ...process.env, FORK: '1' },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   async function close(): Promise<void> {

@@ -109,7 +109,7 @@ describe('federation', { timeout: 120_000 }, () => {
       const query = '{ instance(id: "orders") { id name createdAt datastoreVersion origin } }';
       const { data } = await ask(urls[gateway], query);
       assert.deepEqual(data, (await ask(urls.direct, query)).data);
-      assert.equal((data?.instance as Data).name, 'Orders');
+      assert.match(JSON.stringify(data), /"name":"Orders"/);
     });
 
     test(`${gateway}: another tenant's database and an unknown one are told apart by nothing`, async () => {
