@@ -13,6 +13,7 @@ import {
   GraphQLString,
   GraphQLUnionType,
   printSchema,
+  printType,
   valueFromASTUntyped,
 } from 'graphql';
 import { invalidArgument } from '../errors.js';
@@ -63,18 +64,18 @@ export function asSubgraph(api: GraphQLSchema): GraphQLSchema {
 export function subgraphSdl(api: GraphQLSchema): string {
   let text = printSchema(api);
   for (const [name, { shareable }] of ENTITIES) {
-    text = replaceOne(text, `^type ${name} \\{$`, `type ${name} @key(fields: "id") {`);
-    for (const field of shareable) {
-      text = replaceOne(text, `(?<=^type ${name} [^]*?)^  ${field}: .*$`, '$& @shareable');
-    }
+    const plain = printType(objectType(api, name));
+    let marked = replaceOne(plain, `^type ${name} {$`, `type ${name} @key(fields: "id") {`);
+    for (const field of shareable) marked = replaceOne(marked, `^  ${field}: .*$`, '$& @shareable');
+    text = text.replace(plain, () => marked);
   }
   return `${LINK}\n\n${text}\n`;
 }
 
-/** @throws Error where there is no such line: a type or a field was renamed and this file was not told */
+/** @throws Error where there is no such line: a field was renamed and this file was not told */
 function replaceOne(text: string, line: string, by: string): string {
   const pattern = new RegExp(line, 'm');
-  if (!pattern.test(text)) throw new Error(`The schema has no line ${line}`);
+  if (!pattern.test(text)) throw new Error(`Federation looked for ${line} in vain`);
   return text.replace(pattern, by);
 }
 
