@@ -10,6 +10,7 @@ import { pino } from 'pino';
 import { startHive } from '../examples/federation/hive.js';
 import { type Project, startProjects } from '../examples/federation/projects.js';
 import { composeSupergraph } from '../examples/federation/supergraph.js';
+import { readConfig } from '../src/config.js';
 import { startService } from '../src/main.js';
 import { startApolloGateway } from '../test/support/apolloGateway.js';
 
@@ -42,8 +43,7 @@ export async function run(): Promise<void> {
   try {
     const home = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
     releasers.push(() => rm(home, { recursive: true, force: true }));
-    const settings = { PITR_HOME: home, HOST: '127.0.0.1', PORT: 0, LOG_LEVEL: 'silent' } as const;
-    const service = await startService({ ...settings, PITR_CONCURRENT_RECOVERIES: 2 }, pino({ level: 'silent' }));
+    const service = await startService(readConfig({ PITR_HOME: home, PORT: '0' }), pino({ level: 'silent' }));
     releasers.push(() => service.stop());
     const direct = `${service.url}/graphql`;
     for (const id of ids) await ask(direct, `mutation { createInstance(input: ${input(id)}) { id } }`);

@@ -3,6 +3,7 @@
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
   federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
+  planning: () => import('./planning.js'),
 };
 
 const names = process.argv.slice(2);

@@ -15,6 +15,7 @@ import { type Hive, startHive } from '../../examples/federation/hive.js';
 import { type Project, startProjects } from '../../examples/federation/projects.js';
 import { composeSupergraph } from '../../examples/federation/supergraph.js';
 import { openCatalog } from '../../src/catalog/catalog.js';
+import { readConfig } from '../../src/config.js';
 import { Places } from '../../src/instances/places.js';
 import { startService } from '../../src/main.js';
 import { aBackup, anInstance } from '../catalog/examples.js';
@@ -51,8 +52,7 @@ describe('federation', { timeout: 120_000 }, () => {
     const home = await mkdtemp(path.join(tmpdir(), 'pitr-test-'));
     closers.push(() => rm(home, { recursive: true, force: true }));
     await seedAnotherTenant(home);
-    const settings = { PITR_HOME: home, HOST: '127.0.0.1', PORT: 0, LOG_LEVEL: 'silent' } as const;
-    const service = await startService({ ...settings, PITR_CONCURRENT_RECOVERIES: 2 }, pino({ level: 'silent' }));
+    const service = await startService(readConfig({ PITR_HOME: home, PORT: '0' }), pino({ level: 'silent' }));
     closers.push(() => service.stop());
     urls.direct = `${service.url}/graphql`;
     const subgraph = await startProjects(() => projects);
