@@ -2,7 +2,7 @@
  * One service per PITR_HOME. The lock is SQLite's exclusive lock on a file of its own: the kernel lets go of it when
  * the holder dies, however it dies, so nothing stale ever has to be cleared by hand.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import sqlite3 from 'sqlite3';
 import type { Places } from './instances/places.js';
 
@@ -16,6 +16,8 @@ export interface HomeLock {
 
 /** @throws HomeInUse saying who holds it */
 export async function lockHome(places: Places): Promise<HomeLock> {
+  // Nobody else may open it: whoever reads a file can lock it too, and so keep the service from starting.
+  closeSync(openSync(places.lockFile, 'a', 0o600));
   const database = await open(places.lockFile);
   try {
     await run(database, 'PRAGMA locking_mode = EXCLUSIVE');
