@@ -4,7 +4,7 @@ import { Archiver } from './backup/archiver.js';
 import { BackupService } from './backup/backupService.js';
 import { openCatalog } from './catalog/catalog.js';
 import type { Catalog, InstanceRecord } from './catalog/records.js';
-import { type Config, readConfig } from './config.js';
+import { type Config, ConfigError, readConfig } from './config.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
 import { startGateway } from './gateway/server.js';
@@ -122,7 +122,7 @@ async function main(): Promise<void> {
 
 if (import.meta.filename === process.argv[1]) {
   main().catch((error: unknown) => {
-    process.stderr.write(`${describeStartProblem(error)}\n`);
+    process.stderr.write(`${error instanceof ConfigError ? error.message : describeStartProblem(error)}\n`);
     process.exit(1);
   });
 }

@@ -1,5 +1,4 @@
 /** What the service says when it cannot start: a sentence for what its operator can mend, a stack for a defect. */
-import { ConfigError } from './config.js';
 import { Fault } from './errors.js';
 import { HomeInUse } from './homeLock.js';
 
@@ -17,7 +16,7 @@ const hints: Record<string, string> = {
 };
 
 export function describeStartProblem(thrown: unknown): string {
-  if (thrown instanceof ConfigError || thrown instanceof HomeInUse) return thrown.message;
+  if (thrown instanceof HomeInUse) return thrown.message;
   if (thrown instanceof Fault && thrown.code !== 'INTERNAL') return sentence(thrown, thrown.hint);
   if (thrown instanceof Fault && thrown.hint !== null && thrown.cause instanceof Error) {
     return sentence(thrown, `${thrown.hint} (${thrown.cause.message})`);

@@ -2,8 +2,9 @@
  * Where things are under PITR_HOME. Directories on the way to an instance are 0711: nobody else may look around in
  * them, but a database server that runs as another user reaches its own directory.
  */
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { invalidArgument } from '../errors.js';
 
 /** What a fresh volume may hold that nobody put there. */
@@ -35,8 +36,11 @@ export class Places {
     return path.join(this.root, 'scratch');
   }
 
+  /** What stands here is removed with everything in it, so a name that leads anywhere else is a defect. */
   instanceHome(id: string): string {
-    return path.join(this.instances, id);
+    const home = path.join(this.instances, id);
+    if (path.dirname(home) !== this.instances) throw new Error(`not an instance's name: ${JSON.stringify(id)}`);
+    return home;
   }
   /** On the same filesystem as the instances: what is finished here is renamed there. */
   recoveryScratch(recoveryId: string): string {
@@ -64,6 +68,22 @@ export class Places {
     }
   }
 
+  /**
+   * Whether a connection URI names a file of the service itself, by whatever path or link. Opens nothing: closing any
+   * handle on the catalog or the lock would drop the locks that this process holds on it.
+   */
+  async owns(connectionUri: string): Promise<boolean> {
+    const file = await fileNamedBy(connectionUri);
+    if (file === null) return false;
+    if (!path.relative(await realpath(this.root), file).startsWith('..')) return true;
+    const found = await stat(file);
+    for (const own of [this.catalogFile, this.lockFile]) {
+      const { dev, ino } = await stat(own);
+      if (dev === found.dev && ino === found.ino) return true;
+    }
+    return false;
+  }
+
   /** Before any mode is changed: the setting may name /tmp or somebody's home directory by mistake. */
   private async refuseForeign(): Promise<void> {
     const found = (await readdir(this.root)).filter((name) => !IGNORED.includes(name));
@@ -76,6 +96,16 @@ export class Places {
       `${this.root} holds files that are not pitr-gateway's`,
       'Set PITR_HOME to an empty directory, or to one that does not exist yet.',
     );
+  }
+}
+
+/** The real path of an existing file that a URI without a host names; null for every other URI. */
+async function fileNamedBy(connectionUri: string): Promise<string | null> {
+  if (!/^[a-z]+:\/\/\//i.test(connectionUri)) return null;
+  try {
+    return await realpath(fileURLToPath(connectionUri.replace(/^[a-z]+:/i, 'file:')));
+  } catch {
+    return null; // The driver says what is wrong with it.
   }
 }
 

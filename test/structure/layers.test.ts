@@ -24,7 +24,7 @@ const allowed: Record<string, string[]> = {
   config: [],
   homeLock: ['instances'],
   secretKey: ['errors', 'instances'],
-  startProblem: ['config', 'errors', 'homeLock'],
+  startProblem: ['errors', 'homeLock'],
 };
 
 /** Packages that only some rooms may use. */
