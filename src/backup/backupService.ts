@@ -210,6 +210,8 @@ export class BackupService implements BackupOperations {
         },
       },
     );
+    // Whoever sees the backup completed finds its window open. Where the source has gone meanwhile it opens later.
+    await archiver.cover(instance.id, facts.consistentAt);
     signal.throwIfAborted();
     const manifest = await writeManifest(pipeline, {
       instanceId: instance.id,

@@ -2,7 +2,7 @@
 import { invalidArgument } from '../errors.js';
 import type { ObjectKey } from './storage.js';
 
-const KEY = /^(?!\.{1,2}(?:\/|$))[A-Za-z0-9._:-]+(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._:-]+)*$/;
+const KEY = /^(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)*$/;
 const MAX_KEY_CHARACTERS = 512;
 
 /** @throws Fault INVALID_ARGUMENT (key) */
@@ -12,6 +12,6 @@ export function checkKey(key: ObjectKey): void {
   throw invalidArgument(
     'key',
     `${JSON.stringify(shown)} cannot be the name of a stored object`,
-    `Use segments of letters, digits, '.', '_', ':' and '-' joined by '/', at most ${MAX_KEY_CHARACTERS} characters.`,
+    `Use segments of letters, digits, '.', '_' and '-' joined by '/', at most ${MAX_KEY_CHARACTERS} characters.`,
   );
 }

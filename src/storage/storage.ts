@@ -6,7 +6,7 @@
 import type { Readable } from 'node:stream';
 
 /**
- * A name like `instances/<id>/log/<stretch>/<ordinal>`: segments of [A-Za-z0-9._:-] joined by '/', none of them empty,
+ * A name like `instances/<id>/log/<stretch>/<ordinal>`: segments of [A-Za-z0-9._-] joined by '/', none of them empty,
  * '.' or '..'; at most 512 characters.
  */
 export type ObjectKey = string;
