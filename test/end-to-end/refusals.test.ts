@@ -177,7 +177,7 @@ test('ids and names', async (t) => {
   for (const name of ['', '  ', 'a\0b', 'a\nb', '\ud800', 'a'.repeat(256), '😀'.repeat(256)]) {
     await refused(create(service, { name }), 'INVALID_ARGUMENT', 'name');
   }
-  for (const datastore of ['postgresql', 'mariadb', 'mysql', 'SQLite', '__proto__', 'toString']) {
+  for (const datastore of ['mariadb', 'mysql', 'oracle', 'SQLite', '__proto__', 'toString']) {
     const error = await refused(create(service, { datastore }), 'DATASTORE_NOT_SUPPORTED', 'datastore');
     assert.match(String(error.hint), /sqlite/);
     await refused(register(service, 'sqlite:///tmp/x.db', datastore), 'DATASTORE_NOT_SUPPORTED', 'datastore');
