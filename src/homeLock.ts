@@ -16,8 +16,7 @@ export interface HomeLock {
 
 /** @throws HomeInUse saying who holds it */
 export async function lockHome(places: Places): Promise<HomeLock> {
-  // Nobody else may open it: whoever reads a file can lock it too, and so keep the service from starting.
-  closeSync(openSync(places.lockFile, 'a', 0o600));
+  makePrivately(places.lockFile);
   const database = await open(places.lockFile);
   try {
     await run(database, 'PRAGMA locking_mode = EXCLUSIVE');
@@ -37,6 +36,16 @@ export async function lockHome(places: Places): Promise<HomeLock> {
       await close(database);
     },
   };
+}
+
+/** Nobody else may open it: whoever reads a file can lock it too, and so keep the service from starting. */
+function makePrivately(file: string): void {
+  try {
+    closeSync(openSync(file, 'wx', 0o600));
+  } catch (error) {
+    // Not even opened where it exists: closing it would drop a lock that this process holds on it.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
 }
 
 function describeHolder(file: string): string {
