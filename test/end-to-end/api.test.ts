@@ -1,8 +1,6 @@
 /** Recoveries as a user does them, over HTTP, against the real service and real SQLite files. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type GraphqlError, startService } from '../support/service.js';
-import { until } from '../support/sqlitePrograms.js';
 import {
   backUp,
   CUT,
@@ -14,7 +12,9 @@ import {
   marksOf,
   recover,
   startRecovery,
-} from './recoverable.js';
+} from '../support/recoverable.js';
+import { type GraphqlError, startService } from '../support/service.js';
+import { until } from '../support/sqlitePrograms.js';
 
 /** The same instant as a clock five and a half hours ahead of UTC shows it. */
 function inIndia(instant: string): string {

@@ -8,9 +8,9 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import type { Golden } from '../support/makeGoldenArchive.js';
+import { marksOf, recover } from '../support/recoverable.js';
 import { scratchDir } from '../support/scratch.js';
 import { startService } from '../support/service.js';
-import { marksOf, recover } from './recoverable.js';
 
 const archive = path.resolve(import.meta.dirname, '../../../test/fixtures/golden-archive');
 

@@ -5,9 +5,9 @@ import { link, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/prom
 import path from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
+import { backUp } from '../support/recoverable.js';
 import { GraphqlError, type Service, startService } from '../support/service.js';
 import { TestDatabase } from '../support/sqliteDatabase.js';
-import { backUp } from './recoverable.js';
 
 const REGISTER = 'mutation ($input: RegisterInstanceInput!) { registerInstance(input: $input) { id name endpoint } }';
 const CREATE = 'mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { id name endpoint } }';

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { type Client, createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
+import { backUp, createInstance, ended, mark, startRecovery } from '../support/recoverable.js';
 import { type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
-import { backUp, createInstance, ended, mark, startRecovery } from './recoverable.js';
 
 interface Progress {
   sequence: number;

@@ -7,7 +7,7 @@ import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { backUp, type Cut, createInstance, mark, marksOf, write } from '../end-to-end/recoverable.js';
+import { backUp, type Cut, createInstance, mark, marksOf, write } from './recoverable.js';
 import { Service } from './service.js';
 import { TestDatabase } from './sqliteDatabase.js';
 

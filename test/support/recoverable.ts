@@ -1,9 +1,9 @@
 /** What the tests of the running service do with it: write, look at the newest position, back up, recover, read. */
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
-import type { Service } from '../support/service.js';
-import { TestDatabase } from '../support/sqliteDatabase.js';
-import { until } from '../support/sqlitePrograms.js';
+import type { Service } from './service.js';
+import { TestDatabase } from './sqliteDatabase.js';
+import { until } from './sqlitePrograms.js';
 
 export interface Instance {
   id: string;
