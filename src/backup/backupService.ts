@@ -93,6 +93,7 @@ export class BackupService implements BackupOperations {
       const hint = `Take one of: ${datastore.backupTypes.join(', ')}.`;
       throw invalidArgument('type', `${datastore.name} has no ${type} backups here`, hint);
     }
+    await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
     return this.enqueue(instance, type);
   }
