@@ -69,15 +69,6 @@ export class Archiver {
     await this.tryStart(instance, followed, RETRY_FIRST_MS);
   }
 
-  /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */
-  async settled(instanceId: string): Promise<void> {
-    const deadline = Date.now() + FOLLOWED_SOON_MS;
-    while (!this.followed.has(instanceId) && Date.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    await this.followed.get(instanceId)?.starting.catch(() => {});
-  }
-
   /** The running capture. @throws Fault INSTANCE_NOT_READY */
   captureOf(instanceId: string): LogCapture {
     const capture = this.followed.get(instanceId)?.capture;
@@ -123,6 +114,15 @@ export class Archiver {
 
   lagOf(instanceId: string): number | null {
     return this.followed.get(instanceId)?.capture?.health().lagSeconds ?? null;
+  }
+
+  /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */
+  async settled(instanceId: string): Promise<void> {
+    const deadline = Date.now() + FOLLOWED_SOON_MS;
+    while (!this.followed.has(instanceId) && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await this.followed.get(instanceId)?.starting.catch(() => {});
   }
 
   /** Hands over what is captured and lets the source go. */
