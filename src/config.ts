@@ -38,6 +38,13 @@ const settings = z.object({
   LOG_LEVEL: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   /** Recoveries that run at the same time, 1 to 64; more wait. */
   PITR_CONCURRENT_RECOVERIES: wholeNumber(1, 64).default(2),
+  /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */
+  PITR_POSTGRESQL_BIN: z
+    .string()
+    .default('')
+    .transform((list) => list.split(':').filter((directory) => directory !== '')),
+  /** The user that PostgreSQL servers of the service's own run as where the service itself is root. */
+  PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
 });
 
 export type Config = z.infer<typeof settings>;

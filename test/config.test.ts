@@ -12,6 +12,8 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_HOME: path.join(homedir(), '.pitr-gateway'),
     LOG_LEVEL: 'info',
     PITR_CONCURRENT_RECOVERIES: 2,
+    PITR_POSTGRESQL_BIN: [],
+    PITR_POSTGRESQL_USER: 'postgres',
   };
   assert.deepEqual(readConfig({}), defaults);
   assert.deepEqual(readConfig({ HOST: '', PORT: '', PITR_HOME: '', LOG_LEVEL: '' }), defaults);
