@@ -23,6 +23,8 @@ const allowed: Record<string, string[]> = {
   gateway: [...ground, 'services', 'catalog'],
   config: [],
   homeLock: ['instances'],
+  secretKey: ['errors', 'instances'],
+  startProblem: ['errors', 'homeLock'],
 };
 
 /** Packages that only some rooms may use. */
