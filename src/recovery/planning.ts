@@ -1,6 +1,6 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
 import type { Tap } from '../backup/manifest.js';
-import type { CatalogReader, InstanceRecord, SegmentRecord } from '../catalog/records.js';
+import type { CatalogReader, InstanceRecord, SegmentRecord, StretchRecord } from '../catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
 import { type Clock, formatInstant, type Instant } from '../instant.js';
@@ -115,14 +115,19 @@ async function cutAtInstant(
   const { read } = options.catalog;
   const stretch = await read.stretch(stretchId);
   if (!stretch) throw new Fault('INTERNAL', `no stretch ${stretchId}`);
-  const boundary = await read.firstSegmentCommittedAfter(stretchId, at);
-  const before = await read.lastSegmentWithCommitUpTo(stretchId, boundary?.after ?? stretch.lastOrdinal);
+  const next = await read.firstSegmentCommittedAfter(stretchId, at);
+  const last = await read.lastSegmentWithCommitUpTo(stretchId, next?.after ?? stretch.lastOrdinal);
+  // What is known to be lost is not read: the catalog's own times decide where they can.
+  const lost = await lostIn(read, stretchId);
+  const boundary = next && !lost(next) ? next : null;
+  const before = last && !lost(last) ? last : null;
+  if (next && !boundary && (!last || next.firstCommitAt === null || at >= next.firstCommitAt)) throw lostLog(next);
   if (!boundary && !before) {
-    const start: LogPosition = { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText };
-    return { cut: { position: start, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null }, before: at };
+    const end = next && last ? { ordinal: last.last, text: last.lastText } : endOf(stretch);
+    return { cut: bareCut({ stretch: stretch.name, ...end }), before: at };
   }
   const cut = await locate(options, datastore, { at }, { before, boundary, stretch: stretch.name });
-  return { cut, before: at };
+  return { cut: { ...cut, firstDroppedAt: cut.firstDroppedAt ?? next?.firstCommitAt ?? null }, before: at };
 }
 
 async function cutAtPosition(
@@ -154,10 +159,39 @@ async function cutAtPosition(
       details: latest ? { latest: formatInstant(latest.to), latestPosition: stretch.lastText } : {},
     });
   }
-  const before = await read.segmentHolding(stretch.id, position.ordinal);
-  const boundary = await read.segmentHolding(stretch.id, position.ordinal + 1);
-  if (!before && !boundary) return { position, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
+  const lost = await lostIn(read, stretch.id);
+  let before = await read.segmentHolding(stretch.id, position.ordinal);
+  let boundary = await read.segmentHolding(stretch.id, position.ordinal + 1);
+  if (before && lost(before)) {
+    if (position.ordinal !== before.last) throw lostLog(before);
+    before = null; // Its end is known without it.
+  }
+  if (boundary && lost(boundary)) boundary = null;
+  if (!before && !boundary) return bareCut(position);
   return locate(options, datastore, { position }, { before, boundary, stretch: stretch.name });
+}
+
+/** Tells the segments of a stretch that are known to be lost. */
+async function lostIn(read: CatalogReader, stretchId: string): Promise<(segment: SegmentRecord) => boolean> {
+  const gaps = await read.gaps([stretchId]);
+  return (segment) =>
+    gaps.some(({ after, last }) => after !== null && last !== null && after < segment.last && segment.after < last);
+}
+
+function lostLog({ object }: SegmentRecord): Fault {
+  return new Fault('LOG_CORRUPT', 'The requested point lies in a piece of log that is damaged', {
+    hint: 'Choose an instant in one of recoveryWindows.',
+    details: { object: object.key },
+  });
+}
+
+function endOf({ lastOrdinal, lastText }: StretchRecord): Pick<LogPosition, 'ordinal' | 'text'> {
+  return { ordinal: lastOrdinal, text: lastText };
+}
+
+/** A cut of which no log says more than where it is. */
+function bareCut(position: LogPosition): Cut {
+  return { position, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
 }
 
 async function locate(

@@ -121,7 +121,7 @@ export class Service {
     const started = this.children();
     this.child?.kill('SIGKILL');
     await this.gone();
-    await ended(started);
+    await haveEnded(started);
   }
 
   /** SIGTERM; answers with the exit code when it is gone and every process that it had started too. */
@@ -131,7 +131,7 @@ export class Service {
     const killer = setTimeout(() => this.child?.kill('SIGKILL'), STOP_LIMIT_MS);
     try {
       const code = await this.gone();
-      await ended(started);
+      await haveEnded(started);
       return code;
     } finally {
       clearTimeout(killer);
@@ -219,7 +219,8 @@ function processes(): Process[] {
   });
 }
 
-async function ended(these: readonly Process[]): Promise<void> {
+/** Waits until none of these processes runs any more; rejects where one goes on running. */
+export async function haveEnded(these: readonly Process[]): Promise<void> {
   for (const deadline = Date.now() + ORPHANS_END_MS; ; ) {
     const running = processes().filter((each) =>
       these.some(({ pid, startedAt }) => pid === each.pid && startedAt === each.startedAt),
