@@ -46,6 +46,8 @@ export interface BackupAnswer {
   id: string;
   state: string;
   consistentAt: string | null;
+  /** A SQLite position: generation/transaction. */
+  position: string | null;
   error: FaultAnswer | null;
 }
 
@@ -61,7 +63,7 @@ export async function backupEnded(service: Service, id: string): Promise<BackupA
   let backup: BackupAnswer | null = null;
   await until(`backup ${id} has ended`, async () => {
     ({ backup } = await service.graphql<{ backup: BackupAnswer }>(
-      `query ($id: ID!) { backup(id: $id) { id state consistentAt ${FAULT} } }`,
+      `query ($id: ID!) { backup(id: $id) { id state consistentAt position ${FAULT} } }`,
       { id },
     ));
     return backup.state !== 'RUNNING';

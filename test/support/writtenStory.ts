@@ -6,7 +6,15 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { createInstance, fileOf, instance, plan, type RecoveryAnswer, takeBackup } from './apiCalls.js';
+import {
+  type BackupAnswer,
+  createInstance,
+  fileOf,
+  instance,
+  plan,
+  type RecoveryAnswer,
+  takeBackup,
+} from './apiCalls.js';
 import type { Service } from './service.js';
 import { readLog } from './sqliteProgram.js';
 import { ask, start } from './sqlitePrograms.js';
@@ -22,7 +30,8 @@ export interface Story {
   /** The source's database file. */
   file: string;
   logs: string[];
-  backupId: string;
+  /** Before the first program, and between the first and the second. */
+  bases: [BackupAnswer, BackupAnswer];
   /** After the second program, before the third. */
   quiet: string;
   /** What the database held then. */
@@ -37,8 +46,9 @@ export async function tellStory(t: T, service: Service, transactions = 30): Prom
   const logs = [1, 2, 3].map((writer) => path.join(service.dir, `${id}-${writer}.log`));
   const write = (writer: number) =>
     start(t, 'write', file, logs[writer - 1] ?? '', String(writer), String(transactions), '7').done;
+  const older = await takeBackup(service, id);
   await write(1);
-  const backup = await takeBackup(service, id);
+  const newer = await takeBackup(service, id);
   await write(2);
   // The archive has seen all of it when this is answered; the instant after it has nothing else before it.
   await plan(service, id);
@@ -48,7 +58,7 @@ export async function tellStory(t: T, service: Service, transactions = 30): Prom
   await write(3);
   await plan(service, id);
   const hash = await hashAfter(t, file, n, logs);
-  return { instanceId: id, file, logs, backupId: backup.id, quiet, expected: { n, hash } };
+  return { instanceId: id, file, logs, bases: [older, newer], quiet, expected: { n, hash } };
 }
 
 /** How many transactions the programs saw committed. */
@@ -76,12 +86,22 @@ export async function assertExact(t: T, story: Story, recovery: RecoveryAnswer):
   assert.deepEqual(content, { ...story.expected, check: 'ok' });
 }
 
+/** The recovered database is what the programs had committed after some transaction; answers which one. */
+export async function assertPrefix(t: T, story: Story, recovery: RecoveryAnswer): Promise<number> {
+  assert.equal(recovery.state, 'SUCCEEDED', JSON.stringify(recovery.error));
+  const content = await contentOf(t, fileOf(recovery.instance?.endpoint));
+  assert.equal(content.check, 'ok');
+  assert.equal(content.hash, await hashAfter(t, story.file, content.n, story.logs), `not the state after ${content.n}`);
+  return content.n;
+}
+
 /** Everything outside the API that a recovery could leave behind. */
 export function traces(service: Service): { instances: string[]; scratch: string[]; processes: number[] } {
   const list = (dir: string) => readdirSync(path.join(service.home, dir)).sort();
   return {
     instances: list('instances'),
-    scratch: list('scratch'),
+    // An automatic backup may be running.
+    scratch: list('scratch').filter((name) => name.startsWith('recovery-')),
     processes: service.children().map(({ pid }) => pid),
   };
 }
