@@ -113,12 +113,21 @@ async function attempt(runner: Runner, step: Step, record: StepRecord): Promise<
       await succeed(runner, step, result);
       return null;
     } catch (error) {
-      // Steps write files themselves: a full disk there is told as what it is.
-      const fault = Fault.from(fileFault(error, step.name, context.places.root));
+      const fault = stepFault(error, step.name, context.places.root);
       if (signal.aborted || !fault.retryable || tried >= ATTEMPTS) return fault;
       await delay(RETRY_AFTER_MS[tried - 1], undefined, { signal }).catch(() => {});
     }
   }
+}
+
+/** A full disk is told as what it is, however a driver put it: its scratch is a file like any other. */
+function stepFault(thrown: unknown, doing: string, root: string): Fault {
+  for (let cause = thrown; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof Fault && cause.code === 'STORAGE_FULL') return cause;
+    const fault = fileFault(cause, doing, root);
+    if (fault instanceof Fault && fault.code === 'STORAGE_FULL') return fault;
+  }
+  return Fault.from(fileFault(thrown, doing, root));
 }
 
 async function succeed(runner: Runner, step: Step, result: StepResult): Promise<void> {
