@@ -39,6 +39,7 @@ interface Followed {
   cancelRetry: () => void;
   fence: Promise<void> | null;
   fencedAt: number;
+  fencesBegun: number;
 }
 
 export class Archiver {
@@ -64,6 +65,7 @@ export class Archiver {
       cancelRetry: () => {},
       fence: null,
       fencedAt: Number.NEGATIVE_INFINITY,
+      fencesBegun: 0,
     };
     this.followed.set(instance.id, followed);
     await this.tryStart(instance, followed, RETRY_FIRST_MS);
@@ -90,8 +92,8 @@ export class Archiver {
   async cover(instanceId: string, at: Instant | null): Promise<boolean> {
     const followed = this.followed.get(instanceId);
     if (!followed?.capture) return false;
-    const askedMs = Date.now();
-    const deadline = askedMs + FENCE_LIMIT_MS;
+    const deadline = Date.now() + FENCE_LIMIT_MS;
+    const begunBefore = followed.fencesBegun;
     const askedAt = this.options.clock();
     let fencedSince = false;
     const enough = () => {
@@ -108,7 +110,7 @@ export class Archiver {
       }
       try {
         await this.fence(followed);
-        fencedSince = followed.fencedAt >= askedMs;
+        fencedSince = followed.fencesBegun > begunBefore;
       } catch (error) {
         this.options.logger.warn({ instanceId, err: error }, 'fence failed');
         return false;
@@ -153,6 +155,7 @@ export class Archiver {
   private fence(followed: Followed): Promise<void> {
     followed.fence ??= (async () => {
       followed.fencedAt = Date.now();
+      followed.fencesBegun += 1;
       try {
         const limit = AbortSignal.timeout(FENCE_LIMIT_MS);
         const { coveredTo, position } = await (followed.capture as LogCapture).fence(limit);

@@ -15,7 +15,7 @@ import {
   recoveryIs,
   takeBackup,
 } from '../support/apiCalls.js';
-import { type GraphqlError, startService } from '../support/service.js';
+import { type GraphqlError, processesOf, startService } from '../support/service.js';
 import { ask } from '../support/sqlitePrograms.js';
 import { assertExact, contentOf, tellStory } from '../support/writtenStory.js';
 
@@ -114,4 +114,29 @@ test('ids that larger clouds use', { timeout: 60_000 }, async (t) => {
     assert.equal(ended.state, 'SUCCEEDED', JSON.stringify(ended.error));
     assert.deepEqual(await contentOf(t, fileOf(ended.instance?.endpoint)), await contentOf(t, file));
   }
+});
+
+test('a registered instance that is changed and deleted at once is let go', { timeout: 60_000 }, async (t) => {
+  const service = await startService(t);
+  const file = path.join(service.dir, 'theirs.db');
+  await ask(t, 'setup', file);
+  const uri = `sqlite://${file}`;
+  const { registerInstance } = await service.graphql<{ registerInstance: { id: string } }>(
+    'mutation ($uri: String!) { registerInstance(input: { name: "r", datastore: "sqlite", connectionUri: $uri }) { id } }',
+    { uri },
+  );
+  const { id } = registerInstance;
+  const change = () =>
+    service.graphql(
+      'mutation ($id: ID!, $uri: String!) { updateInstance(id: $id, input: { connectionUri: $uri }) { id } }',
+      {
+        id,
+        uri,
+      },
+    );
+  assert.notDeepEqual(processesOf(file), [], 'nobody follows its log');
+  await Promise.allSettled([change(), deleteInstance(service, id), change(), deleteInstance(service, id), change()]);
+  assert.equal((await instance(service, id)).state, 'DELETED');
+  assert.deepEqual(processesOf(file), [], 'the database is still held');
+  assert.deepEqual(await contentOf(t, file), { ...(await contentOf(t, file)), n: 0, check: 'ok' });
 });
