@@ -40,6 +40,8 @@ interface Followed {
   fence: Promise<void> | null;
   fencedAt: number;
   fencesBegun: number;
+  /** The number of the newest fence that succeeded. */
+  newestFence: number;
 }
 
 export class Archiver {
@@ -66,6 +68,7 @@ export class Archiver {
       fence: null,
       fencedAt: Number.NEGATIVE_INFINITY,
       fencesBegun: 0,
+      newestFence: 0,
     };
     this.followed.set(instance.id, followed);
     await this.tryStart(instance, followed, RETRY_FIRST_MS);
@@ -95,11 +98,10 @@ export class Archiver {
     const deadline = Date.now() + FENCE_LIMIT_MS;
     const begunBefore = followed.fencesBegun;
     const askedAt = this.options.clock();
-    let fencedSince = false;
     const enough = () => {
       const covered = followed.sink.coveredTo;
       // The source's clock may differ: for the latest point, a fence that began after the call is late enough.
-      return (at === null && fencedSince) || (covered !== null && covered >= (at ?? askedAt));
+      return (at === null && followed.newestFence > begunBefore) || (covered !== null && covered >= (at ?? askedAt));
     };
     while (!enough()) {
       if (followed.stopped || Date.now() >= deadline) return false;
@@ -110,7 +112,6 @@ export class Archiver {
       }
       try {
         await this.fence(followed);
-        fencedSince = followed.fencesBegun > begunBefore;
       } catch (error) {
         this.options.logger.warn({ instanceId, err: error }, 'fence failed');
         return false;
@@ -156,10 +157,12 @@ export class Archiver {
     followed.fence ??= (async () => {
       followed.fencedAt = Date.now();
       followed.fencesBegun += 1;
+      const number = followed.fencesBegun;
       try {
         const limit = AbortSignal.timeout(FENCE_LIMIT_MS);
         const { coveredTo, position } = await (followed.capture as LogCapture).fence(limit);
         followed.sink.covered(position, coveredTo);
+        followed.newestFence = number;
       } finally {
         followed.fence = null;
       }
