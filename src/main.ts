@@ -2,12 +2,14 @@
 import { type Logger, pino } from 'pino';
 import { Archiver } from './backup/archiver.js';
 import { BackupService } from './backup/backupService.js';
+import { DamageBook } from './backup/damageBook.js';
 import { openCatalog } from './catalog/catalog.js';
 import type { Catalog, InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import type { Fault } from './errors.js';
 import { startGateway } from './gateway/server.js';
 import { lockHome } from './homeLock.js';
 import { handleOf } from './instances/handle.js';
@@ -63,28 +65,29 @@ export async function startService(
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);
     const shared = { catalog, pipeline, datastores, places, handleOf: handle, clock, logger };
-    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.takeAfterGap(id) });
+    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
     const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
     releasers.push(() => backups.close());
+    const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
+    const onFault = (fault: Fault) => damage.remember(fault);
+    const instances = new InstanceService({ ...shared, archiver });
     const hub = new ProgressHub();
     const tasks = new TaskManager({
       ...shared,
       ...parts,
       hub,
       concurrency: config.PITR_CONCURRENT_RECOVERIES,
-      onActivated: async (id) => {
-        const instance = await catalog.read.instance(id);
-        if (instance?.state === 'ACTIVE') await archiver.follow(instance);
-      },
+      onActivated: (id) => instances.activated(id),
+      onFault,
     });
     releasers.push(() => tasks.stop());
     const cover = archiver.cover.bind(archiver);
-    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub });
-    const instances = new InstanceService({ ...shared, archiver });
+    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub, onFault });
 
     await backups.start();
     await instances.start();
+    for (const { id } of await catalog.read.instancesInStates(['ACTIVE'])) void backups.mend(id);
     await tasks.start();
     const gateway = await startGateway({
       services: { instances, backups, recoveries, ready: () => answers(catalog) },

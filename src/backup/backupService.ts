@@ -1,18 +1,21 @@
 /** Backups: taken in the background, one at a time per instance, listed, and removed when nothing stands on them. */
 import { mkdir, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, Catalog, InstanceRecord, Page } from '../catalog/records.js';
 import type { BackupFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
-import { Fault, invalidArgument } from '../errors.js';
+import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
 import type { Archiver } from './archiver.js';
-import { backupPrefix, writeManifest } from './manifest.js';
+import { writeManifest } from './manifest.js';
+import { backupPrefix } from './objectKeys.js';
+import { openStretchLacksBase } from './startingPoints.js';
 
 export interface BackupServiceOptions {
   catalog: Catalog;
@@ -28,29 +31,37 @@ export interface BackupServiceOptions {
 
 const PERCENT_EVERY_MS = 1_000;
 /** A gap's new full backup may itself meet trouble; it is tried this often before a person has to look. */
-const AUTOMATIC_ATTEMPTS = 5;
-const AUTOMATIC_RETRY_MS = 5_000;
+const AUTOMATIC_ATTEMPTS = 6;
+/** Twice as long after every attempt. */
+const AUTOMATIC_RETRY_MS = 2_000;
 
 export class BackupService implements BackupOperations {
   private readonly stopping = new AbortController();
   /** The last backup of each instance in line: the next one waits for it. */
   private readonly queues = new Map<string, Promise<void>>();
+  /** Instances whose missing full backup is being taken. */
+  private readonly mending = new Map<string, { again: boolean; done: Promise<void> }>();
 
   constructor(private readonly options: BackupServiceOptions) {}
 
-  /** Clears what an earlier life of the service left half done. */
+  /** Clears what an earlier life of the service left half done; what resists is left to the next start. */
   async start(): Promise<void> {
-    const { catalog, clock } = this.options;
+    const { catalog, clock, scratchOf, logger } = this.options;
+    const resists = (backup: BackupRecord) => (error: unknown) =>
+      logger.error({ backupId: backup.id, err: error }, 'a backup was not cleared away');
     for (const backup of await catalog.read.backupsInStates(['RUNNING'])) {
-      await this.removeObjects(backup);
-      const error = new Fault('INTERNAL', 'The service stopped while the backup ran', {
-        hint: 'Take the backup again.',
-      }).toData();
-      await catalog.write((writer) =>
-        writer.updateBackup(backup.id, { state: 'FAILED', error: { ...error, retryable: true }, completedAt: clock() }),
-      );
+      const clear = async () => {
+        await this.removeObjects(backup);
+        await rm(scratchOf(backup.id), { recursive: true, force: true });
+        await catalog.write((writer) =>
+          writer.updateBackup(backup.id, { state: 'FAILED', error: interrupted(), completedAt: clock() }),
+        );
+      };
+      await clear().catch(resists(backup));
     }
-    for (const backup of await catalog.read.backupsInStates(['DELETING'])) await this.finishRemoval(backup);
+    for (const backup of await catalog.read.backupsInStates(['DELETING'])) {
+      await this.finishRemoval(backup).catch(resists(backup));
+    }
   }
 
   async byIds(caller: Caller, ids: readonly string[]): Promise<BackupRecord[]> {
@@ -102,16 +113,46 @@ export class BackupService implements BackupOperations {
     return this.enqueue(instance, type);
   }
 
-  /** After a gap in the log: the next window opens with a new full backup. */
-  async takeAfterGap(instanceId: string): Promise<void> {
-    for (let attempt = 1; attempt <= AUTOMATIC_ATTEMPTS && !this.stopping.signal.aborted; attempt += 1) {
-      const instance = await this.options.catalog.read.instance(instanceId);
-      if (instance?.state !== 'ACTIVE') return;
-      const backup = await this.enqueue(instance, 'FULL');
-      await this.queues.get(instanceId);
-      if ((await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED') return;
-      await new Promise((resolve) => setTimeout(resolve, AUTOMATIC_RETRY_MS).unref());
+  /**
+   * Takes a full backup by itself where the growing log has none to start from: after a gap, after a base or a piece of
+   * log was found damaged, after an end of the service in between. Never rejects; calls for one instance share the work.
+   */
+  mend(instanceId: string): Promise<void> {
+    const running = this.mending.get(instanceId);
+    if (running) {
+      running.again = true; // It may have looked before what this call is about.
+      return running.done;
     }
+    const run = { again: false, done: Promise.resolve() };
+    run.done = this.mendUntilDone(instanceId, run)
+      .catch((error: unknown) => this.options.logger.error({ instanceId, err: error }, 'no new full backup was taken'))
+      .finally(() => this.mending.delete(instanceId));
+    this.mending.set(instanceId, run);
+    return run.done;
+  }
+
+  private async mendUntilDone(instanceId: string, run: { again: boolean }): Promise<void> {
+    const { signal } = this.stopping;
+    const { read } = this.options.catalog;
+    for (let failed = 0; failed < AUTOMATIC_ATTEMPTS && !signal.aborted; ) {
+      run.again = false;
+      await this.queues.get(instanceId); // Others in line may do it.
+      const instance = await read.instance(instanceId);
+      if (instance?.state !== 'ACTIVE' || !(await openStretchLacksBase(read, instanceId))) {
+        if (run.again) continue;
+        return;
+      }
+      if (await this.tryFull(instance)) continue;
+      await delay(AUTOMATIC_RETRY_MS * 2 ** failed, undefined, { signal }).catch(() => {});
+      failed += 1;
+    }
+  }
+
+  private async tryFull(instance: InstanceRecord): Promise<boolean> {
+    if (!this.options.archiver.isCapturing(instance.id)) return false;
+    const backup = await this.enqueue(instance, 'FULL');
+    await this.queues.get(instance.id);
+    return (await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED';
   }
 
   async remove(caller: Caller, id: string): Promise<BackupRecord> {
@@ -131,7 +172,8 @@ export class BackupService implements BackupOperations {
   }
 
   async close(): Promise<void> {
-    this.stopping.abort(new Fault('INTERNAL', 'The service is stopping'));
+    this.stopping.abort(Fault.fromData(interrupted()));
+    await Promise.all([...this.mending.values()].map(({ done }) => done));
     await Promise.all(this.queues.values());
   }
 
@@ -160,7 +202,7 @@ export class BackupService implements BackupOperations {
     await this.options.catalog.write((writer) => writer.insertBackup(record));
     const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => this.run(instance, record));
     this.queues.set(instance.id, turn);
-    void turn.finally(() => {
+    void turn.then(() => {
       if (this.queues.get(instance.id) === turn) this.queues.delete(instance.id);
     });
     return record;
@@ -169,8 +211,10 @@ export class BackupService implements BackupOperations {
   /** Never rejects: how it ended stands on the backup. */
   private async run(instance: InstanceRecord, backup: BackupRecord): Promise<void> {
     const { catalog, clock, logger, scratchOf } = this.options;
+    const { signal } = this.stopping;
     const scratch = scratchOf(backup.id);
     try {
+      signal.throwIfAborted();
       await mkdir(scratch, { recursive: true, mode: 0o700 });
       await this.capture(instance, backup, scratch);
       logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup completed');
@@ -180,7 +224,11 @@ export class BackupService implements BackupOperations {
       await this.removeObjects(backup).catch((cause: unknown) => logger.warn({ err: cause }, 'objects left behind'));
       await catalog
         .write((writer) =>
-          writer.updateBackup(backup.id, { state: 'FAILED', error: fault.toData(), completedAt: clock() }),
+          writer.updateBackup(backup.id, {
+            state: 'FAILED',
+            error: signal.aborted ? interrupted() : fault.toData(),
+            completedAt: clock(),
+          }),
         )
         .catch((cause: unknown) => logger.error({ err: cause }, 'the end of a backup was not recorded'));
     } finally {
@@ -267,6 +315,12 @@ export class BackupService implements BackupOperations {
 /** The archive holds the log from where the backup needs it to where it is consistent. */
 function covers(stretch: { startOrdinal: number; lastOrdinal: number }, facts: BackupFacts): boolean {
   return stretch.startOrdinal <= facts.replayAfter.ordinal && facts.consistent.ordinal <= stretch.lastOrdinal;
+}
+
+/** However the service ended: the same call can succeed. */
+function interrupted(): FaultData {
+  const fault = new Fault('INTERNAL', 'The service stopped while the backup ran', { hint: 'Take the backup again.' });
+  return { ...fault.toData(), retryable: true };
 }
 
 function notJoined(): Fault {

@@ -30,14 +30,23 @@ export interface InstanceServiceOptions {
   logger: Logger;
 }
 
+/** An id becomes the name of a directory, and twice as long at most where it holds `_` or `:`. */
+const LONGEST_NAME_BYTES = 255;
+
 export class InstanceService implements InstanceOperations {
+  /** The last change of each instance in line: one that lets a source go must not meet one that follows it again. */
+  private readonly turns = new Map<string, Promise<unknown>>();
+
   constructor(private readonly options: InstanceServiceOptions) {}
 
   /** Brings everything up that ran before, and finishes what a sudden end left half done. */
   async start(): Promise<void> {
     const { catalog, datastores, archiver, logger } = this.options;
     for (const instance of await catalog.read.instancesInStates(['PROVISIONING'])) {
-      if (instance.createdByRecoveryId === null) await this.forget(instance); // A recovery unwinds its own.
+      if (instance.createdByRecoveryId !== null) continue; // A recovery unwinds its own.
+      await this.forget(instance).catch((error: unknown) =>
+        logger.error({ instanceId: instance.id, err: error }, 'a half-made instance was not cleared away'),
+      );
     }
     for (const instance of await catalog.read.instancesInStates(['DELETED'])) {
       if (instance.connectionUri !== null) await this.dismantle(instance);
@@ -83,7 +92,23 @@ export class InstanceService implements InstanceOperations {
     );
   }
 
-  async update(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
+  update(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
+    return this.inTurn(id, () => this.updateNow(caller, id, change));
+  }
+
+  remove(caller: Caller, id: string): Promise<InstanceRecord> {
+    return this.inTurn(id, () => this.removeNow(caller, id));
+  }
+
+  /** A recovery has made this instance: its log is captured from now on, unless it is gone already. */
+  activated(id: string): Promise<void> {
+    return this.inTurn(id, async () => {
+      const instance = await this.options.catalog.read.instance(id);
+      if (instance?.state === 'ACTIVE') await this.options.archiver.follow(instance);
+    });
+  }
+
+  private async updateNow(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
     const instance = await this.require(caller, id);
     const { catalog, datastores, archiver } = this.options;
     if (instance.state === 'DELETED') throw notFound(id);
@@ -116,7 +141,7 @@ export class InstanceService implements InstanceOperations {
     return this.require(caller, id);
   }
 
-  async remove(caller: Caller, id: string): Promise<InstanceRecord> {
+  private async removeNow(caller: Caller, id: string): Promise<InstanceRecord> {
     const instance = await this.require(caller, id);
     if (instance.state === 'DELETED') return instance;
     if (instance.state === 'PROVISIONING') {
@@ -126,13 +151,18 @@ export class InstanceService implements InstanceOperations {
     }
     const { catalog, archiver, clock } = this.options;
     await archiver.release(id);
-    await catalog.write(async (writer) => {
-      await writer.updateInstance(id, { state: 'DELETED', deletedAt: clock(), endpoint: null, identity: null });
-      const stretch = await writer.newestStretch(id);
-      if (stretch && stretch.endsBecause === null) {
-        await writer.updateStretch(stretch.id, { endsBecause: 'SOURCE_DELETED' });
-      }
-    });
+    try {
+      await catalog.write(async (writer) => {
+        await writer.updateInstance(id, { state: 'DELETED', deletedAt: clock(), endpoint: null, identity: null });
+        const stretch = await writer.newestStretch(id);
+        if (stretch && stretch.endsBecause === null) {
+          await writer.updateStretch(stretch.id, { endsBecause: 'SOURCE_DELETED' });
+        }
+      });
+    } catch (error) {
+      if (instance.state === 'ACTIVE') await archiver.follow(instance); // It is not deleted after all.
+      throw error;
+    }
     await this.dismantle(instance);
     return this.require(caller, id);
   }
@@ -181,7 +211,8 @@ export class InstanceService implements InstanceOperations {
     inspected: InstanceFacts | null,
     work: (instance: InstanceRecord) => Promise<InstanceFacts>,
   ): Promise<InstanceRecord> {
-    const { catalog, archiver, places, clock } = this.options;
+    const { catalog, archiver, places, clock, logger } = this.options;
+    checkDirectoryName(input.id);
     const instance: InstanceRecord = {
       id: input.id ?? uuidv7(),
       tenantId: caller.tenantId,
@@ -218,7 +249,9 @@ export class InstanceService implements InstanceOperations {
       const facts = await work(instance);
       await catalog.write((writer) => writer.updateInstance(instance.id, { state: 'ACTIVE', ...published(facts) }));
     } catch (error) {
-      await this.forget(instance);
+      await this.forget(instance).catch((cause: unknown) =>
+        logger.error({ instanceId: instance.id, err: cause }, 'a half-made instance is left to the next start'),
+      );
       throw error;
     }
     const established = await this.require(caller, instance.id);
@@ -253,11 +286,29 @@ export class InstanceService implements InstanceOperations {
     await catalog.write((writer) => writer.updateInstance(instance.id, { connectionUri: null }));
   }
 
+  private inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const turn = (this.turns.get(id) ?? Promise.resolve()).then(work, work);
+    this.turns.set(id, turn);
+    const ended = () => {
+      if (this.turns.get(id) === turn) this.turns.delete(id);
+    };
+    turn.then(ended, ended);
+    return turn;
+  }
+
   private async require(caller: Caller, id: string): Promise<InstanceRecord> {
     const instance = await this.options.catalog.read.instance(id);
     if (instance?.tenantId === caller.tenantId) return instance;
     throw notFound(id);
   }
+}
+
+/** `.` and `..` would lead to other directories than the instance's own, which goes with everything in it. */
+function checkDirectoryName(id: string | null): void {
+  if (id === null) return;
+  const longest = id.length + id.replaceAll(/[^_:]/g, '').length;
+  if (id !== '.' && id !== '..' && longest <= LONGEST_NAME_BYTES) return;
+  throw invalidArgument('id', 'This id cannot be the name of a directory', 'Leave the id out to have one made up.');
 }
 
 async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Promise<void> {

@@ -18,6 +18,8 @@ export interface RecoveryServiceOptions extends Omit<PlanningOptions, 'catalog'>
   tasks: TaskManager;
   hub: ProgressHub;
   clock: Clock;
+  /** The planner met a damaged object. Never rejects. */
+  onFault(fault: Fault): Promise<void>;
 }
 
 /** Past recoveries whose pace an estimate stands on. */
@@ -116,9 +118,9 @@ export class RecoveryService implements RecoveryOperations {
         if (twin) return checkSame(twin, argumentsHash);
       }
       // The plan's lease on its objects begins with this commit; a backup deleted since then is noticed here.
-      const base = await writer.backup(plan.baseId);
-      if (base?.state !== 'COMPLETED') {
-        throw new Fault('BACKUP_NOT_FOUND', 'The backup that the plan starts from was deleted meanwhile', {
+      for (const id of [plan.baseId, ...plan.incrementalIds]) {
+        if ((await writer.backup(id))?.state === 'COMPLETED') continue;
+        throw new Fault('BACKUP_NOT_FOUND', 'A backup that the plan stands on was deleted meanwhile', {
           hint: 'Ask again: a new plan uses the backups that are there.',
         });
       }
@@ -186,8 +188,14 @@ export class RecoveryService implements RecoveryOperations {
     yield* this.options.hub.watch(id, present, signal);
   }
 
-  private plan(instance: InstanceRecord, target: RecoveryTarget): Promise<RecoveryPlan> {
-    return planRecovery(this.options, this.options.datastores.get(instance.datastore), instance, target);
+  private async plan(instance: InstanceRecord, target: RecoveryTarget): Promise<RecoveryPlan> {
+    const datastore = this.options.datastores.get(instance.datastore);
+    try {
+      return await planRecovery(this.options, datastore, instance, target);
+    } catch (error) {
+      if (error instanceof Fault) await this.options.onFault(error);
+      throw error;
+    }
   }
 
   private async byKey(caller: Caller, key: string | null, argumentsHash: string): Promise<RecoveryRecord | null> {
