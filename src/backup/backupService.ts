@@ -1,6 +1,5 @@
 /** Backups: taken in the background, one at a time per instance, listed, and removed when nothing stands on them. */
 import { mkdir, rm } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, Catalog, InstanceRecord, Page } from '../catalog/records.js';
@@ -14,8 +13,8 @@ import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
 import type { Archiver } from './archiver.js';
 import { writeManifest } from './manifest.js';
+import { Mender } from './mender.js';
 import { backupPrefix } from './objectKeys.js';
-import { openStretchLacksBase } from './startingPoints.js';
 
 export interface BackupServiceOptions {
   catalog: Catalog;
@@ -30,19 +29,22 @@ export interface BackupServiceOptions {
 }
 
 const PERCENT_EVERY_MS = 1_000;
-/** A gap's new full backup may itself meet trouble; it is tried this often before a person has to look. */
-const AUTOMATIC_ATTEMPTS = 6;
-/** Twice as long after every attempt. */
-const AUTOMATIC_RETRY_MS = 2_000;
 
 export class BackupService implements BackupOperations {
   private readonly stopping = new AbortController();
   /** The last backup of each instance in line: the next one waits for it. */
   private readonly queues = new Map<string, Promise<void>>();
-  /** Instances whose missing full backup is being taken. */
-  private readonly mending = new Map<string, { again: boolean; done: Promise<void> }>();
+  private readonly mender: Mender;
 
-  constructor(private readonly options: BackupServiceOptions) {}
+  constructor(private readonly options: BackupServiceOptions) {
+    this.mender = new Mender({
+      read: options.catalog.read,
+      logger: options.logger,
+      signal: this.stopping.signal,
+      queued: async (id) => this.queues.get(id),
+      take: (instance) => this.takeByItself(instance),
+    });
+  }
 
   /** Clears what an earlier life of the service left half done; what resists is left to the next start. */
   async start(): Promise<void> {
@@ -113,42 +115,12 @@ export class BackupService implements BackupOperations {
     return this.enqueue(instance, type);
   }
 
-  /**
-   * Takes a full backup by itself where the growing log has none to start from: after a gap, after a base or a piece of
-   * log was found damaged, after an end of the service in between. Never rejects; calls for one instance share the work.
-   */
+  /** Takes a full backup by itself where the growing log has none to start from; see Mender. Never rejects. */
   mend(instanceId: string): Promise<void> {
-    const running = this.mending.get(instanceId);
-    if (running) {
-      running.again = true; // It may have looked before what this call is about.
-      return running.done;
-    }
-    const run = { again: false, done: Promise.resolve() };
-    run.done = this.mendUntilDone(instanceId, run)
-      .catch((error: unknown) => this.options.logger.error({ instanceId, err: error }, 'no new full backup was taken'))
-      .finally(() => this.mending.delete(instanceId));
-    this.mending.set(instanceId, run);
-    return run.done;
+    return this.mender.mend(instanceId);
   }
 
-  private async mendUntilDone(instanceId: string, run: { again: boolean }): Promise<void> {
-    const { signal } = this.stopping;
-    const { read } = this.options.catalog;
-    for (let failed = 0; failed < AUTOMATIC_ATTEMPTS && !signal.aborted; ) {
-      run.again = false;
-      await this.queues.get(instanceId); // Others in line may do it.
-      const instance = await read.instance(instanceId);
-      if (instance?.state !== 'ACTIVE' || !(await openStretchLacksBase(read, instanceId))) {
-        if (run.again) continue;
-        return;
-      }
-      if (await this.tryFull(instance)) continue;
-      await delay(AUTOMATIC_RETRY_MS * 2 ** failed, undefined, { signal }).catch(() => {});
-      failed += 1;
-    }
-  }
-
-  private async tryFull(instance: InstanceRecord): Promise<boolean> {
+  private async takeByItself(instance: InstanceRecord): Promise<boolean> {
     if (!this.options.archiver.isCapturing(instance.id)) return false;
     const backup = await this.enqueue(instance, 'FULL');
     await this.queues.get(instance.id);
@@ -173,7 +145,7 @@ export class BackupService implements BackupOperations {
 
   async close(): Promise<void> {
     this.stopping.abort(Fault.fromData(interrupted()));
-    await Promise.all([...this.mending.values()].map(({ done }) => done));
+    await this.mender.idle();
     await Promise.all(this.queues.values());
   }
 
