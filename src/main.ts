@@ -9,6 +9,8 @@ import type { InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { Fault } from './errors.js';
+import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
 import { startGateway } from './gateway/server.js';
 import { HomeInUse, lockHome } from './homeLock.js';
 import { handleOf } from './instances/handle.js';
@@ -46,6 +48,9 @@ export async function startService(
     }
   };
   try {
+    // First of all: with a wrong one nothing must start.
+    const authenticator = await authenticatorOf(config, logger);
+    releasers.push(async () => authenticator.close());
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
     const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places.keyFile) });
@@ -58,7 +63,13 @@ export async function startService(
     releasers.push(() => datastores.close());
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);
-    const shared = { catalog, pipeline, datastores, places, handleOf: handle, clock, logger };
+    const quotas = {
+      instances: config.PITR_QUOTA_INSTANCES,
+      volumeSizeGiB: config.PITR_QUOTA_VOLUME_GIB,
+      backups: config.PITR_QUOTA_BACKUPS,
+      recoveries: config.PITR_QUOTA_RECOVERIES,
+    };
+    const shared = { catalog, pipeline, datastores, places, handleOf: handle, quotas, clock, logger };
     const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.takeAfterGap(id) });
     releasers.push(() => archiver.close());
     const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
@@ -84,20 +95,50 @@ export async function startService(
     await tasks.start();
     const gateway = await startGateway({
       services: { instances, backups, recoveries, ready: async () => true },
+      authenticator,
       host: config.HOST,
       port: config.PORT,
       logger,
+      allowedHosts: config.PITR_ALLOWED_HOSTS,
+      allowedOrigins: config.PITR_ALLOWED_ORIGINS,
     });
     releasers.push(() => gateway.close());
     lock.publish({ url: gateway.url });
     logger.info(
       { url: gateway.url, home: places.root },
-      'ready; everyone who reaches this address is an administrator',
+      authenticator.required
+        ? 'ready; callers need a token'
+        : 'ready; without authentication: everyone who reaches this address administers the tenant local',
     );
     return { url: gateway.url, stop };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** @throws ConfigError */
+async function authenticatorOf(config: Config, logger: Logger): Promise<Authenticator> {
+  const { PITR_OIDC_ISSUER: issuer, PITR_TOKENS_FILE: tokensFile } = config;
+  try {
+    return await createAuthenticator({
+      tokensFile,
+      issuer:
+        issuer === null
+          ? null
+          : {
+              issuer,
+              audience: config.PITR_OIDC_AUDIENCE,
+              jwksUri: config.PITR_OIDC_JWKS_URI,
+              tenantClaim: config.PITR_OIDC_TENANT_CLAIM,
+              roleClaim: config.PITR_OIDC_ROLE_CLAIM,
+              clockToleranceSeconds: config.PITR_OIDC_CLOCK_TOLERANCE,
+            },
+      logger,
+    });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new ConfigError(`These settings are not usable:\n  PITR_TOKENS_FILE: ${error.message}`);
   }
 }
 

@@ -8,6 +8,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
@@ -22,6 +23,7 @@ export interface BackupServiceOptions {
   archiver: Archiver;
   handleOf(instance: InstanceRecord): InstanceHandle;
   scratchOf(backupId: string): string;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
@@ -96,15 +98,15 @@ export class BackupService implements BackupOperations {
       });
     }
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
-    return this.enqueue(instance, type);
+    return this.enqueue(instance, type, this.options.quotas);
   }
 
-  /** After a gap in the log: the next window opens with a new full backup. */
+  /** After a gap in the log: the next window opens with a new full backup, which no quota may prevent. */
   async takeAfterGap(instanceId: string): Promise<void> {
     for (let attempt = 1; attempt <= AUTOMATIC_ATTEMPTS && !this.stopping.signal.aborted; attempt += 1) {
       const instance = await this.options.catalog.read.instance(instanceId);
       if (instance?.state !== 'ACTIVE') return;
-      const backup = await this.enqueue(instance, 'FULL');
+      const backup = await this.enqueue(instance, 'FULL', null);
       await this.queues.get(instanceId);
       if ((await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED') return;
       await new Promise((resolve) => setTimeout(resolve, AUTOMATIC_RETRY_MS).unref());
@@ -132,7 +134,7 @@ export class BackupService implements BackupOperations {
     await Promise.all(this.queues.values());
   }
 
-  private async enqueue(instance: InstanceRecord, type: BackupType): Promise<BackupRecord> {
+  private async enqueue(instance: InstanceRecord, type: BackupType, quotas: Quotas | null): Promise<BackupRecord> {
     const record: BackupRecord = {
       id: uuidv7(),
       instanceId: instance.id,
@@ -154,7 +156,10 @@ export class BackupService implements BackupOperations {
       startedAt: this.options.clock(),
       completedAt: null,
     };
-    await this.options.catalog.write((writer) => writer.insertBackup(record));
+    await this.options.catalog.write(async (writer) => {
+      if (quotas) checkQuotas(quotas, await writer.usage(instance.tenantId), { backups: 1 });
+      await writer.insertBackup(record);
+    });
     const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => this.run(instance, record));
     this.queues.set(instance.id, turn);
     void turn.finally(() => {

@@ -7,6 +7,7 @@ import { InstanceResolver } from './instanceResolver.js';
 import { PlanResolver } from './planResolver.js';
 import { ProgressResolver } from './progressResolver.js';
 import { RecoveryResolver } from './recoveryResolver.js';
+import { enforceRoles } from './roles.js';
 
 /** type-graphql demands one. Every subscription here brings its own source, so it is never asked. */
 const noPubSub: PubSub = {
@@ -26,6 +27,7 @@ export function createSchema(): GraphQLSchema {
     validate: false,
   });
   inWrittenOrder(schema);
+  enforceRoles(schema);
   return schema;
 }
 

@@ -9,6 +9,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
 import type { InstanceOrigin, RecoveryWindow } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import { loadWindows } from '../recovery/planning.js';
 import type {
   Caller,
@@ -26,6 +27,7 @@ export interface InstanceServiceOptions {
   datastores: DatastoreRegistry;
   archiver: Archiver;
   places: Places;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
@@ -137,14 +139,15 @@ export class InstanceService implements InstanceOperations {
     return this.require(caller, id);
   }
 
-  async recoveryWindows(ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
-    const windows = await loadWindows(this.options.catalog.read, ids);
-    return new Map(ids.map((id) => [id, windows.get(id) ?? []]));
+  async recoveryWindows(caller: Caller, ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
+    const own = (await this.byIds(caller, ids)).map(({ id }) => id);
+    const windows = await loadWindows(this.options.catalog.read, own);
+    return new Map(own.map((id) => [id, windows.get(id) ?? []]));
   }
 
-  async logArchives(ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
+  async logArchives(caller: Caller, ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
     const { catalog, archiver } = this.options;
-    const [instances, stretches] = await Promise.all([catalog.read.instancesByIds(ids), catalog.read.stretches(ids)]);
+    const [instances, stretches] = await Promise.all([this.byIds(caller, ids), catalog.read.stretches(ids)]);
     return new Map(
       instances.map((instance) => {
         const own = stretches.filter((stretch) => stretch.instanceId === instance.id);
@@ -170,7 +173,7 @@ export class InstanceService implements InstanceOperations {
     inspected: InstanceFacts | null,
     work: (instance: InstanceRecord) => Promise<InstanceFacts>,
   ): Promise<InstanceRecord> {
-    const { catalog, archiver, places, clock } = this.options;
+    const { catalog, archiver, places, quotas, clock } = this.options;
     const instance: InstanceRecord = {
       id: input.id ?? uuidv7(),
       tenantId: caller.tenantId,
@@ -193,6 +196,8 @@ export class InstanceService implements InstanceOperations {
       deletedAt: null,
     };
     await catalog.write(async (writer) => {
+      const wanted = { instances: 1, volumeSizeGiB: input.volumeSizeGiB ?? 0 };
+      checkQuotas(quotas, await writer.usage(caller.tenantId), wanted);
       await refuseTaken(writer, instance);
       await writer.insertInstance(instance);
     });
@@ -243,6 +248,10 @@ export class InstanceService implements InstanceOperations {
   }
 }
 
+/**
+ * Ids and databases are unique in the whole service, because stored objects and log capture go by them. So an admin who
+ * guesses one learns that it is taken, in the same words for one's own as for another tenant's.
+ */
 async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Promise<void> {
   const taken = (await writer.instance(instance.id)) !== null;
   const adopted =
