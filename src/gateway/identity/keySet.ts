@@ -13,6 +13,8 @@ export interface KeySetOptions {
   jwksUri: string | null;
   /** The shortest time between two fetches, in milliseconds; 10,000 unless given. */
   fetchAtMostEveryMs?: number;
+  /** How long the issuer may take to answer, in milliseconds; 5,000 unless given. */
+  fetchTimeoutMs?: number;
 }
 
 const FETCH_AT_MOST_EVERY_MS = 10_000;
@@ -74,7 +76,7 @@ export class KeySet {
   }
 
   private async fetch(): Promise<void> {
-    const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS);
+    const signal = AbortSignal.timeout(this.options.fetchTimeoutMs ?? FETCH_TIMEOUT_MS);
     const document = await fetchJson(this.options.jwksUri ?? (await this.discover(signal)), signal);
     const keys = createLocalJWKSet(document as unknown as Parameters<typeof createLocalJWKSet>[0]);
     this.keys = keys;

@@ -65,7 +65,7 @@ test('a refusal at connection_init says why, with 4403', async (t) => {
 test('a token that expires during a subscription ends the socket, and the watch behind it', async (t) => {
   const issuer = await startIssuer(t);
   const gateway = await identifiedGateway(t, { issuer: trusting(issuer) });
-  const expiring = await dial(t, gateway, bearer(await issuer.token({ exp: seconds(2) })));
+  const expiring = await dial(t, gateway, bearer(await issuer.token({ exp: seconds(3) })));
   const lasting = await dial(t, gateway, bearer(await issuer.token()));
   for (const { socket, next } of [expiring, lasting]) {
     assert.equal((await next()).type, 'connection_ack');
@@ -92,7 +92,7 @@ test('a client of the protocol comes back with its next token', async (t) => {
     retryWait: async () => {},
     connectionParams: async () => {
       connections += 1;
-      return { authorization: `Bearer ${await issuer.token({ exp: seconds(connections === 1 ? 2 : 60) })}` };
+      return { authorization: `Bearer ${await issuer.token({ exp: seconds(connections === 1 ? 3 : 60) })}` };
     },
   });
   t.after(() => client.terminate());
