@@ -2,6 +2,7 @@
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
   pipeline: () => import('./pipeline.js'),
+  planning: () => import('./planning.js'),
 };
 
 const names = process.argv.slice(2);

@@ -2,6 +2,7 @@
  * The planner: decides how a recovery will be done, or why it can't. Pure: it is given facts and answers with a choice,
  * a plan or a Fault; planning.ts gathers the facts. A dry run and a real one take the same way through here.
  */
+import type { GapRecord } from '../catalog/records.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { formatInstant, type Instant } from '../instant.js';
 import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
@@ -11,9 +12,10 @@ import { windowHolding } from './windows.js';
 /** What is known of an instance before any log is looked at. */
 export interface PlanningFacts {
   windows: readonly StretchWindow[];
-  /** The clock of the source, or the service's where there is no better. */
+  /** Of all stretches. */
+  gaps: readonly GapRecord[];
+  points: readonly StartingPoint[];
   now: Instant;
-  hasBackup: boolean;
 }
 
 /** The stretch that an instant falls into, or the refusal. */
@@ -38,13 +40,24 @@ export function mayBecomeCovered(at: Instant | null, facts: PlanningFacts): bool
 }
 
 /**
- * The base to start from: the newest one that the cut does not come before. The candidates are of the cut's stretch,
- * with no missing bytes between them and the cut.
+ * The base to start from: the newest one of the cut's stretch that the cut does not come before, that was consistent by
+ * the requested instant, and that no missing bytes part from the cut. Null where there is none.
  */
-export function chooseBase(cut: LogPosition, candidates: readonly StartingPoint[]): StartingPoint | null {
+export function chooseBase(
+  wanted: { cut: LogPosition; stretchId: string; before: Instant | null },
+  facts: Pick<PlanningFacts, 'gaps' | 'points'>,
+): StartingPoint | null {
+  const { cut, stretchId, before } = wanted;
+  let readableFrom = 0;
+  for (const gap of facts.gaps) {
+    if (gap.stretchId !== stretchId || gap.after === null || gap.last === null) continue;
+    if (gap.after < cut.ordinal) readableFrom = Math.max(readableFrom, gap.last);
+  }
   let best: StartingPoint | null = null;
-  for (const point of candidates) {
-    if (point.consistentOrdinal > cut.ordinal) continue;
+  for (const point of facts.points) {
+    if (point.stretchId !== stretchId || point.consistentOrdinal > cut.ordinal) continue;
+    if (before !== null && point.consistentAt > before) continue;
+    if (point.replayAfter < readableFrom) continue;
     if (best === null || newer(point, best)) best = point;
   }
   return best;
@@ -105,7 +118,7 @@ export function refusal(at: Instant | null, facts: PlanningFacts): Fault {
   const first = windows[0];
   const last = windows.at(-1);
   if (!first || !last) {
-    return facts.hasBackup
+    return facts.points.length > 0
       ? new Fault('NO_BACKUP', 'No backup of this instance is joined by archived log', {
           hint: 'Take a new backup; if this repeats, logArchive tells what is wrong with the log.',
         })
@@ -136,6 +149,15 @@ export function refusal(at: Instant | null, facts: PlanningFacts): Fault {
   return new Fault('TARGET_IN_LOG_GAP', 'The requested instant lies in a gap of the archived log', {
     hint: `The nearest recoverable instants are ${formatInstant(before.to)} and ${formatInstant(after.from)}.`,
     details: { ...bounds, nearestBefore: formatInstant(before.to), nearestAfter: formatInstant(after.from) },
+  });
+}
+
+/** A position that the log does not have yet. `end` is where it ends. */
+export function refusalOfLatePosition(end: string, facts: PlanningFacts): Fault {
+  const last = facts.windows.at(-1);
+  return new Fault('TARGET_TOO_LATE', 'The requested position is later than the archived log', {
+    hint: `The archived log ends at ${end}.`,
+    details: { latestPosition: end, ...(last ? { latest: formatInstant(last.to) } : {}) },
   });
 }
 

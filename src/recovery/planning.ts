@@ -1,9 +1,9 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
 import type { Tap } from '../backup/manifest.js';
-import type { CatalogReader, InstanceRecord, SegmentRecord } from '../catalog/records.js';
+import type { CatalogReader, InstanceRecord, SegmentRecord, StretchRecord } from '../catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
-import { type Clock, formatInstant, type Instant } from '../instant.js';
+import type { Clock, Instant } from '../instant.js';
 import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import {
@@ -14,9 +14,10 @@ import {
   mayBecomeCovered,
   type PlanningFacts,
   refusal,
+  refusalOfLatePosition,
   refusalOfPosition,
 } from './planner.js';
-import { computeWindows, type StartingPoint, type StretchWindow } from './windows.js';
+import { computeWindows, type StretchWindow } from './windows.js';
 
 export interface PlanningOptions {
   catalog: { read: CatalogReader };
@@ -25,9 +26,6 @@ export interface PlanningOptions {
   /** Makes the archive cover an instant, or as late as possible for null. */
   cover(instanceId: string, at: Instant | null): Promise<boolean>;
 }
-
-/** Completed backups looked at, newest first, before the search for a base gives up. */
-const BASES_PER_LOOK = 50;
 
 /** @throws Fault every refusal of the target */
 export async function planRecovery(
@@ -39,64 +37,65 @@ export async function planRecovery(
   if (target.pointInTime !== null && target.position !== null) {
     throw invalidArgument('position', 'Give either a point in time or a position, not both', 'Leave one of them out.');
   }
-  const { cut, before } =
+  const { cut, stretch, before, facts } =
     target.position !== null
-      ? { cut: await cutAtPosition(options, datastore, instance, target.position), before: null }
+      ? await cutAtPosition(options, datastore, instance, target.position)
       : await cutAtInstant(options, datastore, instance, target.pointInTime);
-  const stretch = await options.catalog.read.stretchByName(instance.id, cut.position.stretch);
-  if (!stretch) throw new Fault('INTERNAL', `no stretch ${cut.position.stretch}`);
-  const base = await findBase(options.catalog.read, instance.id, stretch.id, cut.position, before);
-  if (!base) {
-    const facts = await gatherFacts(options, instance);
-    throw before === null ? refusalOfPosition(facts) : refusal(before, facts);
-  }
-  const backup = await options.catalog.read.backup(base.backupId);
-  const log = await options.catalog.read.segmentTotals(stretch.id, {
-    after: base.replayAfter,
-    last: cut.position.ordinal,
-  });
-  return composePlan({
-    instanceId: instance.id,
-    target,
-    cut,
-    base,
-    baseStoredBytes: backup?.storedBytes ?? 0,
-    log,
-  });
+  const base = chooseBase({ cut: cut.position, stretchId: stretch.id, before }, facts);
+  if (!base) throw before === null ? refusalOfPosition(facts) : refusal(before, facts);
+  const { read } = options.catalog;
+  const [backup, log] = await Promise.all([
+    read.backup(base.backupId),
+    read.segmentTotals(stretch.id, { after: base.replayAfter, last: cut.position.ordinal }),
+  ]);
+  return composePlan({ instanceId: instance.id, target, cut, base, baseStoredBytes: backup?.storedBytes ?? 0, log });
 }
 
-/** By instance id. The cost grows with stretches, gaps and, only for stretches with missing bytes, backups. */
+/** By instance id. The cost grows with stretches, gaps and full backups, not with the log. */
 export async function loadWindows(
   read: CatalogReader,
   instanceIds: readonly string[],
 ): Promise<Map<string, StretchWindow[]>> {
-  const stretches = await read.stretches(instanceIds);
-  const [gaps, points] = await Promise.all([
-    read.gaps(stretches.map((stretch) => stretch.id)),
+  const facts = await loadLogFacts(read, instanceIds);
+  return new Map([...facts].map(([id, { windows }]) => [id, windows]));
+}
+
+interface LogFacts extends Omit<PlanningFacts, 'now'> {
+  windows: StretchWindow[];
+  stretches: StretchRecord[];
+}
+
+interface FoundCut {
+  cut: Cut;
+  stretch: StretchRecord;
+  /** The base must have been consistent by then; null where a position was asked for. */
+  before: Instant | null;
+  facts: PlanningFacts;
+}
+
+async function loadLogFacts(read: CatalogReader, instanceIds: readonly string[]): Promise<Map<string, LogFacts>> {
+  const [allStretches, allPoints] = await Promise.all([
+    read.stretches(instanceIds),
     read.fullBackupPoints(instanceIds),
   ]);
+  const allGaps = await read.gaps(allStretches.map((stretch) => stretch.id));
   return new Map(
-    instanceIds.map((id) => [
-      id,
-      computeWindows(
-        stretches.filter((stretch) => stretch.instanceId === id),
-        gaps,
-        points.filter((point) => point.instanceId === id),
-      ),
-    ]),
+    instanceIds.map((id) => {
+      const stretches = allStretches.filter((stretch) => stretch.instanceId === id);
+      const own = new Set(stretches.map((stretch) => stretch.id));
+      const gaps = allGaps.filter((gap) => own.has(gap.stretchId));
+      const points = allPoints.filter((point) => point.instanceId === id);
+      return [id, { stretches, gaps, points, windows: computeWindows(stretches, gaps, points) }];
+    }),
   );
 }
 
-export async function gatherFacts(
-  options: Pick<PlanningOptions, 'catalog' | 'clock'>,
+async function gatherFacts(
+  { catalog, clock }: Pick<PlanningOptions, 'catalog' | 'clock'>,
   instance: InstanceRecord,
-): Promise<PlanningFacts> {
-  const windows = (await loadWindows(options.catalog.read, [instance.id])).get(instance.id) ?? [];
-  const backups = await options.catalog.read.startingPoints(
-    { instanceId: instance.id, before: null },
-    { first: 1, after: null },
-  );
-  return { windows, now: options.clock(), hasBackup: backups.length > 0 };
+): Promise<LogFacts & PlanningFacts> {
+  const facts = (await loadLogFacts(catalog.read, [instance.id])).get(instance.id);
+  return { ...(facts ?? { stretches: [], gaps: [], points: [], windows: [] }), now: clock() };
 }
 
 async function cutAtInstant(
@@ -104,25 +103,22 @@ async function cutAtInstant(
   datastore: Datastore,
   instance: InstanceRecord,
   pointInTime: Instant | null,
-): Promise<{ cut: Cut; before: Instant }> {
+): Promise<FoundCut> {
   let facts = await gatherFacts(options, instance);
-  if (facts.hasBackup && mayBecomeCovered(pointInTime, facts)) {
+  if (facts.points.length > 0 && mayBecomeCovered(pointInTime, facts)) {
     await options.cover(instance.id, pointInTime);
     facts = await gatherFacts(options, instance);
   }
   const at = pointInTime ?? latestPoint(facts);
   const { stretchId } = chooseWindow(at, facts);
-  const { read } = options.catalog;
-  const stretch = await read.stretch(stretchId);
+  const stretch = facts.stretches.find(({ id }) => id === stretchId);
   if (!stretch) throw new Fault('INTERNAL', `no stretch ${stretchId}`);
+  const { read } = options.catalog;
   const boundary = await read.firstSegmentCommittedAfter(stretchId, at);
   const before = await read.lastSegmentWithCommitUpTo(stretchId, boundary?.after ?? stretch.lastOrdinal);
-  if (!boundary && !before) {
-    const start: LogPosition = { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText };
-    return { cut: { position: start, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null }, before: at };
-  }
-  const cut = await locate(options, datastore, { at }, { before, boundary, stretch: stretch.name });
-  return { cut, before: at };
+  const around = { before, boundary, stretch: stretch.name };
+  const end: LogPosition = { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText };
+  return { cut: await locate(options, datastore, { at }, around, end), stretch, before: at, facts };
 }
 
 async function cutAtPosition(
@@ -130,46 +126,49 @@ async function cutAtPosition(
   datastore: Datastore,
   instance: InstanceRecord,
   text: string,
-): Promise<Cut> {
-  const { read } = options.catalog;
+): Promise<FoundCut> {
   const position = datastore.parsePosition(text);
-  const malformed = () =>
-    invalidArgument(
+  const stretchOf = (facts: LogFacts) => facts.stretches.find(({ name }) => name === position?.stretch);
+  let facts = await gatherFacts(options, instance);
+  let stretch = stretchOf(facts);
+  if (position && stretch?.endsBecause === null && position.ordinal > stretch.lastOrdinal) {
+    await options.cover(instance.id, null);
+    facts = await gatherFacts(options, instance);
+    stretch = stretchOf(facts);
+  }
+  if (!position || !stretch) {
+    throw invalidArgument(
       'position',
       `${JSON.stringify(text.slice(0, 64))} is not a position of this instance's log`,
       'Copy one from a recovery plan, its cut, or a backup.',
     );
-  if (!position) throw malformed();
-  let stretch = await read.stretchByName(instance.id, position.stretch);
-  if (stretch && stretch.endsBecause === null && position.ordinal > stretch.lastOrdinal) {
-    await options.cover(instance.id, null);
-    stretch = await read.stretchByName(instance.id, position.stretch);
   }
-  if (!stretch) throw malformed();
-  if (position.ordinal > stretch.lastOrdinal) {
-    const facts = await gatherFacts(options, instance);
-    const latest = facts.windows.at(-1);
-    throw new Fault('TARGET_TOO_LATE', 'The requested position is later than the archived log', {
-      hint: `The log of this stretch ends at ${stretch.lastText}.`,
-      details: latest ? { latest: formatInstant(latest.to), latestPosition: stretch.lastText } : {},
-    });
-  }
-  const before = await read.segmentHolding(stretch.id, position.ordinal);
-  const boundary = await read.segmentHolding(stretch.id, position.ordinal + 1);
-  if (!before && !boundary) return { position, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
-  return locate(options, datastore, { position }, { before, boundary, stretch: stretch.name });
+  if (position.ordinal > stretch.lastOrdinal) throw refusalOfLatePosition(stretch.lastText, facts);
+  const { read } = options.catalog;
+  const [before, boundary] = await Promise.all([
+    read.segmentHolding(stretch.id, position.ordinal),
+    read.segmentHolding(stretch.id, position.ordinal + 1),
+  ]);
+  const around = { before, boundary, stretch: stretch.name };
+  return { cut: await locate(options, datastore, { position }, around, position), stretch, before: null, facts };
 }
 
+/** `alone` is the cut where no segment is near: nothing was ever committed, or the position is the stretch's start. */
 async function locate(
   options: PlanningOptions,
   datastore: Datastore,
   target: LocateTarget,
   around: { before: SegmentRecord | null; boundary: SegmentRecord | null; stretch: string },
+  alone: LogPosition,
 ): Promise<Cut> {
+  const { before, boundary, stretch } = around;
+  if (!before && !boundary) {
+    return { position: alone, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
+  }
   const segments: SegmentsAround = {
-    before: around.before && openSegment(options.pipeline, around.before),
-    boundary: around.boundary && openSegment(options.pipeline, around.boundary),
-    stretch: around.stretch,
+    before: before && openSegment(options.pipeline, before),
+    boundary: boundary && openSegment(options.pipeline, boundary),
+    stretch,
   };
   return datastore.locate(target, segments);
 }
@@ -187,31 +186,4 @@ export function openSegment(
     plainBytes: record.object.plainBytes,
     read: () => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal), record.object),
   };
-}
-
-/** The newest fitting full backup of the cut's stretch, looked for backwards from the target. */
-async function findBase(
-  read: CatalogReader,
-  instanceId: string,
-  stretchId: string,
-  cut: LogPosition,
-  before: Instant | null,
-): Promise<StartingPoint | null> {
-  const gaps = (await read.gaps([stretchId])).filter((gap) => gap.last !== null && gap.last <= cut.ordinal);
-  const usableFrom = gaps.reduce((end, gap) => Math.max(end, gap.last ?? 0), 0);
-  for (let after: string | null = null; ; ) {
-    const page = await read.startingPoints({ instanceId, before }, { first: BASES_PER_LOOK, after });
-    const candidates = page.flatMap((backup) => {
-      const { consistentAt, consistentOrdinal, replayAfterOrdinal } = backup;
-      if (backup.type !== 'FULL' || backup.stretchId !== stretchId) return [];
-      if (consistentAt === null || consistentOrdinal === null || replayAfterOrdinal === null) return [];
-      if (replayAfterOrdinal < usableFrom) return [];
-      return [{ backupId: backup.id, stretchId, consistentAt, consistentOrdinal, replayAfter: replayAfterOrdinal }];
-    });
-    const base = chooseBase(cut, candidates);
-    if (base) return base;
-    const last = page.at(-1);
-    if (!last || page.length < BASES_PER_LOOK) return null;
-    after = last.id;
-  }
 }

@@ -1,6 +1,7 @@
 /** The planner's decisions, case by case. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { GapRecord } from '../../src/catalog/records.js';
 import { Fault, type FaultCode } from '../../src/errors.js';
 import { formatInstant, type Instant, instant } from '../../src/instant.js';
 import type { Cut, LogPosition } from '../../src/model.js';
@@ -24,7 +25,7 @@ function window(from: number, to: number, stretchId = 's1'): StretchWindow {
 }
 
 function facts(windows: StretchWindow[], now = 1000): PlanningFacts {
-  return { windows, now: at(now), hasBackup: windows.length > 0 };
+  return { windows, now: at(now), gaps: [], points: windows.map(({ from }) => point('b', from / SECOND)) };
 }
 
 function position(ordinal: number): LogPosition {
@@ -64,7 +65,7 @@ test('refusals name the code and the nearest good instants', () => {
   );
   assert.throws(() => chooseWindow(at(2000), known), /lies in the future/);
   assert.throws(() => chooseWindow(at(50), facts([])), refused('NO_BACKUP'));
-  assert.throws(() => chooseWindow(at(50), { ...facts([]), hasBackup: true }), refused('NO_BACKUP'));
+  assert.throws(() => chooseWindow(at(50), { ...facts([]), points: [point('b', 1)] }), refused('NO_BACKUP'));
 });
 
 test('an instant in two windows means the earlier stretch, so that later log never changes it', () => {
@@ -86,14 +87,44 @@ test('a fence is worth asking for only between the end of coverage and now', () 
   assert.equal(mayBecomeCovered(null, known), true);
 });
 
+function base(cut: number, points: StartingPoint[], more: { before?: Instant; gaps?: GapRecord[] } = {}) {
+  const wanted = { cut: position(cut), stretchId: 's1', before: more.before ?? null };
+  return chooseBase(wanted, { points, gaps: more.gaps ?? [] })?.backupId ?? null;
+}
+
 test('the base is the newest one that the cut does not come before', () => {
-  const bases = [point('old', 10), point('new', 50), point('later', 90)];
-  assert.equal(chooseBase(position(60), bases)?.backupId, 'new');
-  assert.equal(chooseBase(position(50), bases)?.backupId, 'new');
-  assert.equal(chooseBase(position(49), bases)?.backupId, 'old');
-  assert.equal(chooseBase(position(9), bases), null);
+  const points = [point('old', 10), point('new', 50), point('later', 90)];
+  assert.equal(base(60, points), 'new');
+  assert.equal(base(50, points), 'new');
+  assert.equal(base(49, points), 'old');
+  assert.equal(base(9, points), null);
   // Consistent only at 80, although its replay begins at 40: not usable for 60.
-  assert.equal(chooseBase(position(60), [point('old', 10), point('slow', 80, 40)])?.backupId, 'old');
+  assert.equal(base(60, [point('old', 10), point('slow', 80, 40)]), 'old');
+});
+
+test('a base that was not consistent by the requested instant is not used, whatever the log says', () => {
+  const points = [point('old', 10), { ...point('late', 50), consistentAt: at(70) }];
+  assert.equal(base(60, points, { before: at(69) }), 'old');
+  assert.equal(base(60, points, { before: at(70) }), 'late');
+});
+
+test('a base of another stretch, or beyond missing bytes, is not used', () => {
+  const missing: GapRecord = {
+    id: 'g',
+    stretchId: 's1',
+    from: at(20),
+    to: at(30),
+    after: 20,
+    last: 30,
+    because: 'CORRUPT_LOG',
+  };
+  const points = [point('old', 10), point('new', 50)];
+  assert.equal(base(60, [{ ...point('other', 10), stretchId: 's2' }]), null);
+  assert.equal(base(40, points, { gaps: [missing] }), null);
+  assert.equal(base(60, points, { gaps: [missing] }), 'new');
+  assert.equal(base(20, points, { gaps: [missing] }), 'old', 'the cut lies before what is missing');
+  assert.equal(base(40, points, { gaps: [{ ...missing, stretchId: 's2' }] }), 'old');
+  assert.equal(base(40, points, { gaps: [{ ...missing, after: null, last: null }] }), 'old', 'only times are unknown');
 });
 
 const cutAt = (ordinal: number): Cut => ({

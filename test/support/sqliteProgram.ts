@@ -122,14 +122,24 @@ async function disturb([file = '', seedText = '']: string[]): Promise<void> {
   await db.close();
 }
 
-/** Opens a read transaction, says so, and keeps it until stdin closes. */
+/** Opens a read transaction in the middle of the log, says so, and keeps it until stdin closes: the log cannot restart. */
 async function hold([file = '']: string[]): Promise<void> {
   const db = await TestDatabase.open(file);
-  await db.run('BEGIN');
-  await db.all('SELECT * FROM sqlite_schema');
+  const other = await TestDatabase.open(file);
+  await other.run('PRAGMA wal_autocheckpoint=0');
+  for (let inTheLog = false; !inTheLog; ) {
+    await other.run("INSERT INTO data (text) VALUES ('holding')");
+    await db.run('BEGIN');
+    await db.all('SELECT * FROM sqlite_schema');
+    // Frames that are still to be copied after the reader began were so before, so it reads from the log.
+    const [state] = await other.all('PRAGMA wal_checkpoint=NOOP');
+    inTheLog = Number(state?.checkpointed) < Number(state?.log);
+    if (!inTheLog) await db.run('COMMIT');
+  }
   process.stdout.write('held\n');
   for await (const _chunk of process.stdin);
   await db.run('COMMIT');
+  await other.close();
   await db.close();
 }
 

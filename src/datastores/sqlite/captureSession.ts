@@ -31,7 +31,8 @@ export class CaptureSession {
   private nextRestartAt = 0;
   private restartPause = 1000;
   private retryMs = 250;
-  private trouble: string | null = null;
+  /** What was told last; nothing yet, so that the first word after a start is always said. */
+  private trouble: string | null | undefined;
   private readonly running: Promise<void>;
   private attempted: () => void = () => {};
   /** Resolves after the first attempt to attach, however it ended. */

@@ -1,7 +1,7 @@
 /** The frames of a segment after its head, proved one by one: page numbers, ends of transactions and the WAL's checksums. */
 import type { ByteReader } from './byteReader.js';
-import { BadSegment, type SegmentEpoch, type SegmentHead } from './segmentFormat.js';
-import { checkFrame, frameBytes, type WalSum } from './walFormat.js';
+import { BadSegment, type SegmentHead } from './segmentFormat.js';
+import { checkFrame, frameBytes, type WalIdentity, type WalSum } from './walFormat.js';
 
 const batchBytes = 1 << 20;
 
@@ -22,7 +22,7 @@ export async function* provenFrames(head: SegmentHead, reader: ByteReader): Asyn
   const total = head.pages.length;
   const perBatch = Math.max(1, Math.floor(batchBytes / size));
   let epochIndex = -1;
-  let epoch: SegmentEpoch | undefined;
+  let identity: WalIdentity | null = null;
   let sum: WalSum = { a: 0, b: 0 };
   let transaction = 0;
   let framesLeft = head.transactions[0]?.frames ?? 0;
@@ -33,11 +33,10 @@ export async function* provenFrames(head: SegmentHead, reader: ByteReader): Asyn
     for (let i = 0; i < count; i++) {
       const next = head.epochs[epochIndex + 1];
       if (next && next.firstFrame === first + i) {
-        epoch = next;
+        identity = { ...next, pageSize: head.pageSize };
         sum = { ...next.sum };
         epochIndex++;
       }
-      const identity = epoch && { ...epoch, pageSize: head.pageSize };
       const frame = identity ? checkFrame(bytes, i * size, identity, sum) : null;
       framesLeft--;
       const expectedDbPages = framesLeft === 0 ? head.transactions[transaction]?.dbPages : 0;

@@ -5,8 +5,6 @@ import { OpenSegment } from './spool.js';
 import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
 
 export class SegmentWriter {
-  /** Everything that became visible before this instant is captured. */
-  coveredTo: number;
   private open: OpenSegment | null = null;
   /** The salts of the log's life that the open segment's last frames are of. */
   private openEpoch: WalHeader | null = null;
@@ -19,14 +17,14 @@ export class SegmentWriter {
     /** Number of the last captured transaction of the generation. */
     public ordinal: number,
     private readonly pageSize: number,
+    /** Everything that became visible before this instant is captured; 0 where nobody watched yet. */
+    public coveredTo: number,
     /** The greatest instant given to a transaction or told as covered; times along a generation never fall. */
     public axis: number,
     /** Where the captured log ends, always after a whole transaction; null while the log never had a frame. */
     public end: Continuation | null,
     private readonly emit: (event: SessionEvent) => void,
-  ) {
-    this.coveredTo = axis;
-  }
+  ) {}
 
   /**
    * The times of what one look found. A transaction found later gets a greater tHi than any instant told before, so

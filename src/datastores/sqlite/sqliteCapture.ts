@@ -12,6 +12,7 @@ import type { Engine, SqliteLogger } from './engine.js';
 import type { ArchiveEnd, CaptureTuning, FenceReply, SessionEvent } from './engineProtocol.js';
 import { position } from './position.js';
 import { SegmentShipper } from './segmentShipper.js';
+import { discardSegment } from './spool.js';
 
 export class SqliteCapture implements LogCapture {
   private archived: ArchiveEnd | null;
@@ -188,7 +189,9 @@ export class SqliteCapture implements LogCapture {
       if (archived?.generation !== generation || archived.ordinal !== ordinal || generation === this.abandoned) return;
       this.archived = { ...archived, coveredTo: Math.max(coveredTo, archived.coveredTo) };
       this.sink.covered(position(generation, ordinal), instant(this.archived.coveredTo));
-    } else if (event.sealed.generation !== this.abandoned) {
+    } else if (event.sealed.generation === this.abandoned) {
+      await discardSegment(event.sealed.file);
+    } else {
       const { generation, last, coveredTo, continuation } = event.sealed;
       const outcome = await this.shipper.ship(event.sealed);
       if (outcome === 'damaged') {

@@ -16,8 +16,6 @@ import { BrokenLog, WalFile } from './walFile.js';
 import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
 import { WalPins } from './walPins.js';
 
-/** A log restarted while it was empty has its first salt raised each time; more often than this is not believed. */
-const mostEmptyRestarts = 1 << 16;
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
@@ -84,7 +82,7 @@ export class WalFollower {
       if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
       const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
       const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
-      const writer = new SegmentWriter(request, generation, ordinal, pageSize, axis, end, emit);
+      const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
       return new WalFollower(request, ino, pins, wal, writer, point);
     } catch (error) {
       await wal.close();
@@ -128,6 +126,8 @@ export class WalFollower {
       await this.pins.movePin();
       await this.notePin();
       this.soft = false;
+    } else if (!this.soft && state.frames === this.frames && state.copied === this.frames) {
+      await this.soften();
     }
     return found;
   }
@@ -178,7 +178,10 @@ export class WalFollower {
       await this.pins.movePin();
       await this.notePin();
       await this.pins.checkpoint();
+      await this.look();
+      if (this.soft) return true;
     }
+    // Others write all the time; only locking them out for a moment makes the copy complete.
     if (!(await this.pins.lockWrites(patienceMs))) return false;
     try {
       await this.look();
@@ -223,6 +226,16 @@ export class WalFollower {
     await this.pins.close();
   }
 
+  /**
+   * All of the log is read and copied: exchanges the firm pin for a soft one, so that the next writer may restart the
+   * log. No lock is needed. The firm pin keeps this life of the log going until the new pin is there; if all is still
+   * read and copied then, the new pin reads the file alone and nothing beyond it has been or can be copied. What a
+   * writer adds in between continues this life, and is not copied, so it cannot be overwritten.
+   */
+  private async soften(): Promise<void> {
+    this.soft = await this.pins.tryPin((state) => state?.frames === this.frames && state.copied === this.frames);
+  }
+
   private async checkFiles(): Promise<void> {
     const found = await stat(this.request.file, { bigint: true });
     if (found.ino !== this.inode) throw new BrokenLog('the database file was replaced by another one');
@@ -233,10 +246,8 @@ export class WalFollower {
   private enterNewLife(header: WalHeader, copied: number): void {
     if (!this.soft) throw new BrokenLog('the write-ahead log was restarted although a reader protected it');
     // Under a soft pin no life of the log that had a frame can have ended, so this one is the first with any since
-    // everything was read. An *empty* log may be emptied again any number of times, each of which raises the salt.
-    const raised = this.epoch ? (header.salt1 - this.epoch.salt1) >>> 0 : 1;
-    if (raised === 0 || raised > mostEmptyRestarts)
-      throw new BrokenLog('the write-ahead log was replaced by another one');
+    // everything was read. Its salts prove nothing more: a restart raises the first by one, but an empty log may be
+    // emptied again any number of times, and a connection that finds it empty draws new ones at random.
     if (copied > 0) throw new BrokenLog('the write-ahead log was copied although a reader protected it');
     if (header.pageSize !== this.pageSize) throw new BrokenLog('the page size of the database changed');
     this.epoch = header;

@@ -98,6 +98,19 @@ export class WalPins {
     this.current = next;
   }
 
+  /**
+   * Takes a second pin and asks for the state of the log. Where `decide` likes it the new pin replaces the old one,
+   * otherwise it is let go.
+   */
+  async tryPin(decide: (state: LogState | null) => boolean): Promise<boolean> {
+    const next = 1 - this.current;
+    await this.begin(next);
+    const liked = decide(await this.state());
+    await this.end(liked ? this.current : next);
+    if (liked) this.current = next;
+    return liked;
+  }
+
   /** Lets go of every pin; only sensible under the write lock. */
   async releasePins(): Promise<void> {
     await this.end(0);

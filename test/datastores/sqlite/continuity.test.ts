@@ -1,0 +1,280 @@
+/** A capture that is interrupted in every way: it goes on without a gap where the log allows it, and says so where not. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdir, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { LogCapture } from '../../../src/datastores/datastore.js';
+import { Fault } from '../../../src/errors.js';
+import { instant } from '../../../src/instant.js';
+import { scratchDir } from '../../support/scratch.js';
+import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
+import { ask, start, until } from '../../support/sqlitePrograms.js';
+
+let writers = 0;
+
+/** Each call is another writer, with tables of its own. */
+async function committed(t: TestContext, bench: SqliteBench, dir: string, name: string, count = 20): Promise<void> {
+  await start(t, 'write', bench.file, path.join(dir, `${name}.log`), String(++writers), String(count), '7').done;
+}
+
+/** Another program that reads all the while, so that the log outlives its writers. */
+async function holding(t: TestContext, bench: SqliteBench): Promise<{ release(): Promise<unknown> }> {
+  const reader = start(t, 'hold', bench.file);
+  if (reader.child.stdout) await once(reader.child.stdout, 'data');
+  return {
+    release: () => {
+      reader.child.stdin?.end();
+      return reader.done;
+    },
+  };
+}
+
+/** Recovers to the newest position and compares everything with the source itself. */
+async function assertNewestIsExact(
+  t: TestContext,
+  bench: SqliteBench,
+  capture: LogCapture,
+  name: string,
+): Promise<void> {
+  const { position } = await capture.fence();
+  const cut = await bench.archive.locate(bench.datastore, { position }, position.stretch);
+  const base = bench.archive.baseFor(cut);
+  assert.ok(base, `no backup in generation ${position.stretch}`);
+  const home = await bench.archive.recover(bench.datastore, cut, base, name);
+  const [source, copy] = await ask<{ hash: string; check: string }[]>(
+    t,
+    'content',
+    bench.file,
+    path.join(home, 'database.db'),
+  );
+  assert.equal(copy?.check, 'ok');
+  assert.equal(copy?.hash, source?.hash);
+}
+
+test('a killed engine process costs nothing while the log goes on', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const reader = await holding(t, bench);
+  for (let i = 0; i < 3; i++) {
+    const writer = committed(t, bench, dir, `a${i}`, 40);
+    const { pid } = bench.datastore.engine;
+    assert.ok(pid);
+    process.kill(pid, 'SIGKILL');
+    await writer;
+    await until('the capture is healthy again', async () =>
+      capture.fence().then(
+        () => true,
+        () => false,
+      ),
+    );
+  }
+  assert.deepEqual(
+    bench.archive.stretches.map(({ stretch }) => stretch),
+    ['1'],
+  );
+  await reader.release();
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
+
+test('captured log that was not archived when everything was killed is archived later', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { sealAgeMs: 3_600_000 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  bench.archive.refuseWith = new Fault('STORAGE_FULL', 'The storage is full');
+  await committed(t, bench, dir, 'a');
+  await assert.rejects(capture.fence(), { code: 'STORAGE_FULL' });
+  assert.equal(capture.health().healthy, false);
+  assert.match(capture.health().message ?? '', /storage is full/i);
+  // More than the refused segment: this one is still open when the process is killed.
+  await committed(t, bench, dir, 'b');
+  const spool = path.join(bench.instance.home, 'log-spool');
+  await until(
+    'the open segment is on disk',
+    async () => (await readdir(spool)).filter((n) => n.endsWith('.index')).length === 2,
+  );
+  const { pid } = bench.datastore.engine;
+  assert.ok(pid);
+  process.kill(pid, 'SIGKILL');
+  bench.archive.refuseWith = null;
+  await until('everything is archived', async () =>
+    capture.fence().then(
+      () => true,
+      () => false,
+    ),
+  );
+  await until('the capture is healthy', () => capture.health().healthy);
+  assert.deepEqual(
+    bench.archive.stretches.map(({ reason }) => reason),
+    ['The capture of this database began.'],
+  );
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+  assert.deepEqual(
+    (await readdir(spool)).filter((name) => name !== 'rest.json'),
+    [],
+  );
+});
+
+test('a capture that was stopped goes on in the same generation when nothing was lost', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  let capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  // Stopped before anything was ever captured, after transactions, and with transactions while it was away.
+  for (const [name, away] of [
+    ['a', false],
+    ['b', true],
+    ['c', true],
+  ] as const) {
+    await capture.stop();
+    const reader = away ? await holding(t, bench) : null;
+    if (away) await ask(t, 'run', bench.file, `PRAGMA wal_autocheckpoint=0`, `UPDATE data SET text = '${name}'`);
+    capture = await bench.capture(bench.archive.resumePoint());
+    await reader?.release();
+    await assertNewestIsExact(t, bench, capture, `after-${name}`);
+    await committed(t, bench, dir, name);
+    await assertNewestIsExact(t, bench, capture, `then-${name}`);
+  }
+  await capture.stop();
+});
+
+test('log that was lost while nobody watched starts a new generation', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  let capture = await bench.capture();
+  await committed(t, bench, dir, 'a');
+  await bench.backup(capture, 'base');
+  await capture.stop();
+  await ask(t, 'run', bench.file, `INSERT INTO data (text) VALUES ('unseen')`, 'PRAGMA wal_checkpoint(TRUNCATE)');
+  capture = await bench.capture(bench.archive.resumePoint());
+  await capture.fence();
+  assert.deepEqual(
+    bench.archive.stretches.map(({ stretch, because }) => [stretch, because]),
+    [
+      ['1', 'FIRST_BACKUP'],
+      ['2', 'LOG_GAP'],
+    ],
+  );
+  await bench.backup(capture, 'base-2');
+  await committed(t, bench, dir, 'b');
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
+
+test('an empty log that others truncate again and again is no gap', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { restartBytes: 1 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a');
+  await capture.fence();
+  const truncate = 'PRAGMA wal_checkpoint(TRUNCATE)';
+  await until('the log can be truncated', async () => {
+    const [[row] = []] = await ask<{ busy: number; log: number }[][]>(t, 'run', bench.file, truncate);
+    return row?.busy === 0 && row.log === 0;
+  });
+  for (let i = 0; i < 3; i++) await ask(t, 'run', bench.file, truncate, truncate, truncate);
+  await committed(t, bench, dir, 'b');
+  await assertNewestIsExact(t, bench, capture, 'after');
+  assert.equal(bench.archive.stretches.length, 1);
+  await capture.stop();
+});
+
+test('a database file that was replaced starts a new generation', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { pollMs: 50 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const other = path.join(dir, 'other.db');
+  await ask(t, 'setup', other, 'PRAGMA journal_mode=WAL');
+  await rename(other, bench.file);
+  for (const ending of ['-wal', '-shm']) await rename(`${bench.file}${ending}`, `${other}${ending}`);
+  await until('a new generation begins', () => bench.archive.stretches.length === 2);
+  await until('it is attached', async () =>
+    capture.fence().then(
+      () => true,
+      () => false,
+    ),
+  );
+  await bench.backup(capture, 'base-2');
+  await committed(t, bench, dir, 'a');
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
+
+test('captured log that the disk spoils before it is archived ends the generation', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { sealAgeMs: 3_600_000 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a');
+  const spool = path.join(bench.instance.home, 'log-spool');
+  let name: string | undefined;
+  await until('there is captured log', async () => {
+    name = (await readdir(spool)).find((each) => each.endsWith('.frames'));
+    return name !== undefined;
+  });
+  const spoilt = path.join(spool, name ?? '');
+  await until(
+    'the writer is captured whole',
+    async () => (await ask<{ n: number }[]>(t, 'content', bench.file)).length === 1,
+  );
+  await writeFile(spoilt, Buffer.from([0xff]), { flag: 'r+' });
+  await assert.rejects(capture.fence(), { code: 'DATASTORE_UNAVAILABLE' });
+  await until('a new generation begins', () => bench.archive.stretches.length === 2);
+  assert.match(bench.archive.stretches[1]?.reason ?? '', /damaged/);
+  assert.equal(bench.archive.segments.length, 0);
+  await until('it is attached', async () =>
+    capture.fence().then(
+      () => true,
+      () => false,
+    ),
+  );
+  await bench.backup(capture, 'base-2');
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
+
+test('nobody can take the database out of WAL mode under a capture', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  const capture = await bench.capture();
+  await assert.rejects(
+    ask(t, 'run', bench.file, 'PRAGMA busy_timeout=0', 'PRAGMA journal_mode=DELETE'),
+    /database is locked/,
+  );
+  await capture.stop();
+});
+
+test('a time that nobody watched is told, and every transaction in it stays reachable by position', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  let capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a', 5);
+  await capture.fence();
+  await capture.stop();
+  const reader = await holding(t, bench);
+  await committed(t, bench, dir, 'b', 5);
+  const resume = bench.archive.resumePoint();
+  assert.ok(resume);
+  // As after an hour's outage: the archive's end is that much older.
+  const longAgo = instant(resume.coveredTo - 3_600_000_000);
+  capture = await bench.capture({
+    ...resume,
+    coveredTo: longAgo,
+    continuation: { ...resume.continuation, axis: longAgo },
+  });
+  await capture.fence();
+  assert.equal(bench.archive.stretches.length, 1);
+  assert.equal(bench.archive.holes.length, 1);
+  assert.equal(bench.archive.holes[0]?.from, longAgo);
+  await reader.release();
+  await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
