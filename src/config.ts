@@ -72,6 +72,16 @@ const settings = z.object({
     .nullable()
     .default(null),
 
+  /**
+   * The directory from which files may be registered; {tenant} stands for the caller's tenant. Left out: none with
+   * authentication, every one without it, when the only caller is whoever runs the service.
+   */
+  PITR_REGISTER_FILES: z
+    .string()
+    .refine((directory) => path.isAbsolute(directory), { error: 'must be an absolute path' })
+    .nullable()
+    .default(null),
+
   /** The most that each tenant may have: instances, GiB of their volumes, backups, recoveries waiting or running. */
   PITR_QUOTA_INSTANCES: quota,
   PITR_QUOTA_VOLUME_GIB: quota,

@@ -13,6 +13,7 @@ import { Fault } from './errors.js';
 import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
 import { startGateway } from './gateway/server.js';
 import { HomeInUse, lockHome } from './homeLock.js';
+import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
@@ -88,7 +89,9 @@ export async function startService(
     releasers.push(() => tasks.stop());
     const cover = archiver.cover.bind(archiver);
     const recoveries = new RecoveryService({ ...shared, cover, tasks, hub });
-    const instances = new InstanceService({ ...shared, archiver });
+    const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
+    const fileBounds = new FileBounds({ allowed, home: places.root });
+    const instances = new InstanceService({ ...shared, archiver, fileBounds });
 
     await backups.start();
     await instances.start();

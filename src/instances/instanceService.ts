@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { Archiver } from '../backup/archiver.js';
 import type { Catalog, CatalogWriter, InstanceRecord, Page } from '../catalog/records.js';
-import type { InstanceFacts } from '../datastores/datastore.js';
+import type { Datastore, InstanceFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
@@ -19,6 +19,7 @@ import type {
   NewInstanceInput,
   RegisterInput,
 } from '../services.js';
+import type { FileBounds } from './fileBounds.js';
 import { handleOf } from './handle.js';
 import type { Places } from './places.js';
 
@@ -27,6 +28,7 @@ export interface InstanceServiceOptions {
   datastores: DatastoreRegistry;
   archiver: Archiver;
   places: Places;
+  fileBounds: FileBounds;
   quotas: Quotas;
   clock: Clock;
   logger: Logger;
@@ -79,7 +81,7 @@ export class InstanceService implements InstanceOperations {
 
   async register(caller: Caller, input: RegisterInput): Promise<InstanceRecord> {
     const datastore = this.options.datastores.get(input.datastore);
-    const facts = await datastore.inspect(input.connectionUri);
+    const facts = await this.inspect(caller, datastore, input.connectionUri);
     return this.establish(caller, input, 'REGISTERED', facts, (instance) =>
       datastore.adopt(handleOf(this.options.places, instance)),
     );
@@ -101,7 +103,7 @@ export class InstanceService implements InstanceOperations {
         'This service itself decides where the instances that it made can be reached.',
       );
     }
-    const facts = await datastores.get(instance.datastore).inspect(connectionUri);
+    const facts = await this.inspect(caller, datastores.get(instance.datastore), connectionUri);
     if (facts.identity !== instance.identity) {
       throw invalidArgument(
         'connectionUri',
@@ -163,6 +165,15 @@ export class InstanceService implements InstanceOperations {
         ];
       }),
     );
+  }
+
+  /** Checked before, so that nothing outside the bounds is looked at, and after, for what the driver really found. */
+  private async inspect(caller: Caller, datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
+    const { fileBounds } = this.options;
+    await fileBounds.check(caller.tenantId, connectionUri);
+    const facts = await datastore.inspect(connectionUri);
+    await fileBounds.check(caller.tenantId, facts.connectionUri);
+    return facts;
   }
 
   /** Reserve the row, do the work, and only then show the instance; on any fault nothing is left. */

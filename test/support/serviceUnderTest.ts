@@ -41,7 +41,13 @@ export async function serviceUnderTest(
   });
   await writeFile(tokens, lines.join('\n'));
   const home = path.join(directory, 'home');
-  const config = readConfig({ PITR_HOME: home, PORT: '0', PITR_TOKENS_FILE: tokens, ...environment });
+  const config = readConfig({
+    PITR_HOME: home,
+    PORT: '0',
+    PITR_TOKENS_FILE: tokens,
+    PITR_REGISTER_FILES: directory,
+    ...environment,
+  });
   const service = await startService(config, logger);
   stop = service.stop;
   return {
