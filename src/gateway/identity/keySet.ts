@@ -13,6 +13,8 @@ export interface KeySetOptions {
   jwksUri: string | null;
   /** The shortest time between two fetches, in milliseconds; 10,000 unless given. */
   fetchAtMostEveryMs?: number;
+  /** The age at which keys are fetched anew, in milliseconds; ten minutes unless given. */
+  refreshAfterMs?: number;
   /** How long the issuer may take to answer, in milliseconds; 5,000 unless given. */
   fetchTimeoutMs?: number;
 }
@@ -25,6 +27,8 @@ const MOST_BYTES = 256 * 1024;
 
 export class KeySet {
   private keys: LocalJWKSet | null = null;
+  /** Rises with every fetch: what was checked with older keys has to be checked again. */
+  generation = 0;
   private fetchedMs = Number.NEGATIVE_INFINITY;
   private triedMs = Number.NEGATIVE_INFINITY;
   private fetching: Promise<void> | null = null;
@@ -39,10 +43,16 @@ export class KeySet {
     void this.refresh();
   }
 
+  /** Beside whatever is going on; nobody waits. */
+  refreshIfOld(): void {
+    const { refreshAfterMs = REFRESH_AFTER_MS } = this.options;
+    if (this.keys !== null && performance.now() - this.fetchedMs > refreshAfterMs) void this.refresh();
+  }
+
   /** @throws Fault UNAUTHENTICATED for a key that the issuer does not have, or can't be asked about; JOSEError */
   async keyFor(header: JWSHeaderParameters): ReturnType<LocalJWKSet> {
     if (this.keys === null) await this.refresh();
-    else if (performance.now() - this.fetchedMs > REFRESH_AFTER_MS) void this.refresh();
+    this.refreshIfOld();
     try {
       return await this.find(header);
     } catch (error) {
@@ -80,6 +90,7 @@ export class KeySet {
     const document = await fetchJson(this.options.jwksUri ?? (await this.discover(signal)), signal);
     const keys = createLocalJWKSet(document as unknown as Parameters<typeof createLocalJWKSet>[0]);
     this.keys = keys;
+    this.generation += 1;
     this.fetchedMs = performance.now();
   }
 

@@ -2,6 +2,7 @@
  * Tokens for people: JWTs of one OpenID Connect issuer, checked here with its public keys (RFC 7519, RFC 8725). Only
  * asymmetric signatures count, so that neither `none` nor a public key used as a shared secret can pass.
  */
+import { createHash } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 import type { Logger } from 'pino';
 import { Fault } from '../../errors.js';
@@ -19,6 +20,8 @@ export interface IssuerSettings extends KeySetOptions {
   roleClaim: string;
   /** How far the two clocks may be apart, in seconds; 0 or more. */
   clockToleranceSeconds: number;
+  /** Good tokens that need not be checked again while they and the keys last; 1,000 unless given. */
+  remember?: number;
 }
 
 const ALGORITHMS = [
@@ -26,8 +29,14 @@ const ALGORITHMS = [
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
 ];
 
+/** A signature costs more than the rest of a small request, and a client sends the same token again and again. */
+const REMEMBER = 1_000;
+
 export class SignedTokens {
   private readonly keys: KeySet;
+  /** Good tokens by their SHA-256, the oldest first, as checked with the keys of one fetch. */
+  private readonly remembered = new Map<string, Identity>();
+  private rememberedFor = 0;
 
   constructor(
     private readonly settings: IssuerSettings,
@@ -39,6 +48,24 @@ export class SignedTokens {
 
   /** @throws Fault UNAUTHENTICATED, or FORBIDDEN for a good token without a tenant or a role */
   async identify(token: string): Promise<Identity> {
+    const { generation } = this.keys;
+    if (this.rememberedFor !== generation) this.remembered.clear();
+    this.rememberedFor = generation;
+    const sha256 = createHash('sha256').update(token).digest('base64');
+    const known = this.remembered.get(sha256);
+    if (known?.isCurrent()) {
+      this.keys.refreshIfOld();
+      return known;
+    }
+    const identity = await this.check(token);
+    // Keys that were fetched meanwhile may not include the one that it was checked with.
+    if (this.keys.generation === this.rememberedFor) this.remembered.set(sha256, identity);
+    const [oldest] = this.remembered.keys();
+    if (this.remembered.size > (this.settings.remember ?? REMEMBER)) this.remembered.delete(oldest ?? '');
+    return identity;
+  }
+
+  private async check(token: string): Promise<Identity> {
     const { tenantClaim, roleClaim, clockToleranceSeconds } = this.settings;
     const claims = await this.verify(token);
     const tenantId = claimAt(claims, tenantClaim);

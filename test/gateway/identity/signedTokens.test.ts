@@ -203,3 +203,24 @@ test('discovery about another issuer is not believed; a configured address of th
   const direct = await identifiedGateway(t, { issuer: { ...other, jwksUri: `${issuer.url}/jwks` } });
   assert.equal((await askWith(direct, bearer(token))).status, 200);
 });
+
+test('a key that the issuer withdraws stops working without a token that asks for another', async (t) => {
+  const issuer = await startIssuer(t);
+  const gateway = await identifiedGateway(t, { issuer: trusting(issuer, { refreshAfterMs: 0 }) });
+  const token = await issuer.token();
+  assert.equal((await askWith(gateway, bearer(token))).status, 200);
+  await issuer.rotate(false);
+  const deadline = performance.now() + 10_000;
+  while ((await askWith(gateway, bearer(token))).status !== 401) assert.ok(performance.now() < deadline);
+});
+
+test('a token that was good is looked at again when it has expired', async (t) => {
+  const issuer = await startIssuer(t);
+  const gateway = await identifiedGateway(t, { issuer: trusting(issuer) });
+  const token = await issuer.token({ exp: seconds(2) });
+  assert.equal((await askWith(gateway, bearer(token))).status, 200);
+  const deadline = performance.now() + 10_000;
+  let answer = await askWith(gateway, bearer(token));
+  while (answer.status === 200 && performance.now() < deadline) answer = await askWith(gateway, bearer(token));
+  assert.equal(answer.message, 'The token has expired');
+});
