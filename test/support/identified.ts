@@ -73,7 +73,11 @@ export async function dial(
   t.after(() => socket.terminate());
   const messages: string[] = [];
   socket.on('message', (data) => messages.push(String(data)));
-  const closed = once(socket, 'close').then(([code, reason]) => ({ code: Number(code), reason: String(reason) }));
+  const closed = once(socket, 'close', { signal: AbortSignal.timeout(10_000) }).then(([code, reason]) => ({
+    code: Number(code),
+    reason: String(reason),
+  }));
+  closed.catch(() => undefined);
   await once(socket, 'open');
   socket.send(JSON.stringify({ type: 'connection_init', payload }));
   return {

@@ -77,7 +77,8 @@ test('a token that expires during a subscription ends the socket, and the watch 
     code: 4403,
     reason: 'UNAUTHENTICATED: The token has expired or was taken back',
   });
-  if (!watch?.aborted) await once(watch ?? new AbortController().signal, 'abort');
+  if (!watch?.aborted)
+    await once(watch ?? new AbortController().signal, 'abort', { signal: AbortSignal.timeout(5_000) });
   assert.equal(lasting.socket.readyState, WebSocket.OPEN);
   assert.equal(gateway.services.watchers[1]?.aborted, false);
 });
