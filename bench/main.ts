@@ -2,8 +2,10 @@
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
   authentication: () => import('./authentication.js'),
+  federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),
+  trove: () => import('./trove.js'),
 };
 
 const names = process.argv.slice(2);

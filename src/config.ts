@@ -42,6 +42,13 @@ const settings = z.object({
     .min(1)
     .max(64)
     .default(2),
+  /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */
+  PITR_POSTGRESQL_BIN: z
+    .string()
+    .default('')
+    .transform((list) => list.split(':').filter((directory) => directory !== '')),
+  /** The user that PostgreSQL servers of the service's own run as where the service itself is root. */
+  PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
 
   /** Names besides localhost under which the service is reached, as `name` or `name:port`, separated by commas. */
   PITR_ALLOWED_HOSTS: z.string().default('').transform(words),

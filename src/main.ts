@@ -7,6 +7,7 @@ import { BackupService } from './backup/backupService.js';
 import { openCatalog } from './catalog/catalog.js';
 import type { InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
+import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
 import { Fault } from './errors.js';
@@ -60,7 +61,10 @@ export async function startService(
     await storage.sweep();
     const pipeline = new ObjectPipeline(storage);
     releasers.push(() => pipeline.close());
-    const datastores = new DatastoreRegistry([createSqliteDatastore({ logger })]);
+    const datastores = new DatastoreRegistry([
+      createSqliteDatastore({ logger }),
+      createPostgresqlDatastore({ binDirectories: config.PITR_POSTGRESQL_BIN, runAs: config.PITR_POSTGRESQL_USER }),
+    ]);
     releasers.push(() => datastores.close());
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);

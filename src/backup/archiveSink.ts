@@ -108,8 +108,10 @@ export class ArchiveSink implements LogSink {
 
   async unobserved(stretchName: string, from: Instant, to: Instant): Promise<void> {
     const stretch = this.current(stretchName);
-    await this.options.catalog.write((writer) =>
-      writer.insertGap({
+    await this.options.catalog.write(async (writer) => {
+      const known = await writer.gaps([stretch.id]);
+      if (known.some((gap) => gap.from === from && gap.to === to)) return; // Told again after a crash.
+      await writer.insertGap({
         id: uuidv7(),
         stretchId: stretch.id,
         from,
@@ -117,8 +119,8 @@ export class ArchiveSink implements LogSink {
         after: null,
         last: null,
         because: 'LOG_GAP',
-      }),
-    );
+      });
+    });
   }
 
   health(health: CaptureHealth): void {

@@ -73,6 +73,10 @@ export class BackupService implements BackupOperations {
     return this.options.catalog.read.backups({ instanceId, ...filter }, page);
   }
 
+  listAll(caller: Caller, filter: { states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]> {
+    return this.options.catalog.read.backupsOfTenant({ tenantId: caller.tenantId, ...filter }, page);
+  }
+
   async startingPoints(
     caller: Caller,
     instanceId: string,

@@ -11,9 +11,10 @@ export interface OperationFacts {
   requestId: string;
   /** Null where nobody was let in yet. */
   caller: Caller | null;
-  via: 'http' | 'websocket';
+  via: 'http' | 'websocket' | 'rest';
+  /** The document's name for it; for REST the pattern of the address. */
   operation: string | null | undefined;
-  /** query, mutation or subscription; undefined where the document could not be read. */
+  /** query, mutation or subscription, undefined where the document could not be read; for REST the method. */
   kind: string | undefined;
   /** From performance.now(), in milliseconds. */
   startedAt: number;

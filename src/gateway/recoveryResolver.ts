@@ -15,12 +15,11 @@ import { DateTime } from './scalars.js';
 export class RecoveryResolver {
   @RequiresRole('reader')
   @Query(() => Recovery, { nullable: true, description: 'One recovery; null if unknown.' })
-  async recovery(
-    @Ctx() { load }: GatewayContext,
+  recovery(
+    @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<Recovery | null> {
-    const record = isId(id) ? await load.recovery(id) : null;
-    return record && presentRecovery(record);
+    return findRecovery(context, id);
   }
 
   @RequiresRole('reader')
@@ -112,4 +111,9 @@ export class RecoveryResolver {
   ): Promise<Recovery> {
     return presentRecovery(await services.recoveries.cancel(caller, checkId('recovery', id)));
   }
+}
+
+export async function findRecovery({ load }: GatewayContext, id: string): Promise<Recovery | null> {
+  const record = isId(id) ? await load.recovery(id) : null;
+  return record && presentRecovery(record);
 }

@@ -37,6 +37,11 @@ const confined: Record<string, string[]> = {
   jose: ['gateway'],
   '@apollo/server': ['gateway'],
   zod: ['config', 'backup', 'datastores'],
+  // For tests, benchmarks and examples only; Apollo's are not under a licence to be shipped.
+  '@apollo/subgraph': [],
+  '@apollo/composition': [],
+  '@apollo/gateway': [],
+  '@graphql-hive/gateway': [],
 };
 
 interface Import {

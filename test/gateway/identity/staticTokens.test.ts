@@ -37,6 +37,10 @@ test('tokens work while they are in the file, without a restart', async (t) => {
   assert.equal((await askWith(gateway, { 'x-auth-token': 'one' })).status, 200);
   for (const bad of ['two', 'One', 'one1', sha256('one')]) assert.equal((await ask(bad)).status, 401, bad);
   assert.equal((await askWith(gateway, {})).status, 401);
+  const rest = async (headers: Record<string, string>) =>
+    (await fetch(`${gateway.url}/v1.0/shop/instances`, { headers: { connection: 'close', ...headers } })).status;
+  assert.deepEqual([await rest({ 'x-auth-token': 'one' }), await rest(bearer('one'))], [200, 200]);
+  assert.deepEqual([await rest({ 'x-auth-token': 'two' }), await rest({})], [401, 401]);
 
   await appendFile(tokensFile, line('two', { role: 'reader' }));
   await until(200, () => ask('two'));
