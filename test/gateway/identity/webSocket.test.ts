@@ -83,7 +83,7 @@ test('a token that expires during a subscription ends the socket, and the watch 
   assert.equal(gateway.services.watchers[1]?.aborted, false);
 });
 
-test('a client of the protocol comes back with its next token', async (t) => {
+test('a client of the protocol comes back with its next token', { timeout: 30_000 }, async (t) => {
   const issuer = await startIssuer(t);
   const gateway = await identifiedGateway(t, { issuer: trusting(issuer) });
   let connections = 0;
