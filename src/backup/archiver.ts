@@ -49,6 +49,8 @@ export class Archiver {
   private readonly followed = new Map<string, Followed>();
   private readonly flushTimer: NodeJS.Timeout;
   private closed = false;
+  /** Coverage that a call has taken along is known to those beside it only when this has ended. */
+  private flushed: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: ArchiverOptions) {
     this.flushTimer = setInterval(() => {
@@ -216,6 +218,9 @@ export class Archiver {
       const coverage = sink.takeRisenCoverage();
       if (coverage) risen.set(coverage.stretchId, coverage.coveredTo);
     }
-    if (risen.size > 0) await this.options.catalog.write((writer) => writer.raiseCoverage(risen));
+    if (risen.size === 0) return this.flushed;
+    const written = this.options.catalog.write((writer) => writer.raiseCoverage(risen));
+    this.flushed = written.catch(() => undefined);
+    return written;
   }
 }

@@ -8,6 +8,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
@@ -24,6 +25,7 @@ export interface BackupServiceOptions {
   archiver: Archiver;
   handleOf(instance: InstanceRecord): InstanceHandle;
   scratchOf(backupId: string): string;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
@@ -112,7 +114,7 @@ export class BackupService implements BackupOperations {
     }
     await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
-    return this.enqueue(instance, type);
+    return this.enqueue(instance, type, this.options.quotas);
   }
 
   /** Takes a full backup by itself where the growing log has none to start from; see Mender. Never rejects. */
@@ -122,7 +124,7 @@ export class BackupService implements BackupOperations {
 
   private async takeByItself(instance: InstanceRecord): Promise<boolean> {
     if (!this.options.archiver.isCapturing(instance.id)) return false;
-    const backup = await this.enqueue(instance, 'FULL');
+    const backup = await this.enqueue(instance, 'FULL', null); // No quota may prevent it.
     await this.queues.get(instance.id);
     return (await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED';
   }
@@ -149,7 +151,7 @@ export class BackupService implements BackupOperations {
     await Promise.all(this.queues.values());
   }
 
-  private async enqueue(instance: InstanceRecord, type: BackupType): Promise<BackupRecord> {
+  private async enqueue(instance: InstanceRecord, type: BackupType, quotas: Quotas | null): Promise<BackupRecord> {
     const record: BackupRecord = {
       id: uuidv7(),
       instanceId: instance.id,
@@ -171,7 +173,10 @@ export class BackupService implements BackupOperations {
       startedAt: this.options.clock(),
       completedAt: null,
     };
-    await this.options.catalog.write((writer) => writer.insertBackup(record));
+    await this.options.catalog.write(async (writer) => {
+      if (quotas) checkQuotas(quotas, await writer.usage(instance.tenantId), { backups: 1 });
+      await writer.insertBackup(record);
+    });
     const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => this.run(instance, record));
     this.queues.set(instance.id, turn);
     void turn.then(() => {

@@ -9,6 +9,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
 import type { InstanceOrigin, RecoveryWindow } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import { loadWindows } from '../recovery/planning.js';
 import type {
   Caller,
@@ -18,6 +19,7 @@ import type {
   NewInstanceInput,
   RegisterInput,
 } from '../services.js';
+import type { FileBounds } from './fileBounds.js';
 import { handleOf } from './handle.js';
 import type { Places } from './places.js';
 
@@ -26,6 +28,8 @@ export interface InstanceServiceOptions {
   datastores: DatastoreRegistry;
   archiver: Archiver;
   places: Places;
+  fileBounds: FileBounds;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
@@ -86,7 +90,7 @@ export class InstanceService implements InstanceOperations {
 
   async register(caller: Caller, input: RegisterInput): Promise<InstanceRecord> {
     const datastore = this.options.datastores.get(input.datastore);
-    const facts = await this.inspect(datastore, input.connectionUri);
+    const facts = await this.inspect(caller, datastore, input.connectionUri);
     return this.establish(caller, input, 'REGISTERED', facts, (instance) =>
       datastore.adopt(handleOf(this.options.places, instance)),
     );
@@ -124,7 +128,7 @@ export class InstanceService implements InstanceOperations {
         'This service itself decides where the instances that it made can be reached.',
       );
     }
-    const facts = await this.inspect(datastores.get(instance.datastore), connectionUri);
+    const facts = await this.inspect(caller, datastores.get(instance.datastore), connectionUri);
     if (facts.identity !== instance.identity) {
       throw invalidArgument(
         'connectionUri',
@@ -167,14 +171,15 @@ export class InstanceService implements InstanceOperations {
     return this.require(caller, id);
   }
 
-  async recoveryWindows(ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
-    const windows = await loadWindows(this.options.catalog.read, ids);
-    return new Map(ids.map((id) => [id, windows.get(id) ?? []]));
+  async recoveryWindows(caller: Caller, ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
+    const own = (await this.byIds(caller, ids)).map(({ id }) => id);
+    const windows = await loadWindows(this.options.catalog.read, own);
+    return new Map(own.map((id) => [id, windows.get(id) ?? []]));
   }
 
-  async logArchives(ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
+  async logArchives(caller: Caller, ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
     const { catalog, archiver } = this.options;
-    const [instances, stretches] = await Promise.all([catalog.read.instancesByIds(ids), catalog.read.stretches(ids)]);
+    const [instances, stretches] = await Promise.all([this.byIds(caller, ids), catalog.read.stretches(ids)]);
     return new Map(
       instances.map((instance) => {
         const own = stretches.filter((stretch) => stretch.instanceId === instance.id);
@@ -192,15 +197,20 @@ export class InstanceService implements InstanceOperations {
     );
   }
 
-  private async inspect(datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
-    if (await this.options.places.owns(connectionUri)) {
+  /** Checked before, so that nothing outside the bounds is looked at, and after, for what the driver really found. */
+  private async inspect(caller: Caller, datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
+    const { fileBounds, places } = this.options;
+    if (await places.owns(connectionUri)) {
       throw invalidArgument(
         'connectionUri',
         'This file belongs to the service itself',
         'Register databases of applications; the instances that were made here are kept recoverable without that.',
       );
     }
-    return datastore.inspect(connectionUri);
+    await fileBounds.check(caller.tenantId, connectionUri);
+    const facts = await datastore.inspect(connectionUri);
+    await fileBounds.check(caller.tenantId, facts.connectionUri);
+    return facts;
   }
 
   /** Reserve the row, do the work, and only then show the instance; on any fault nothing is left. */
@@ -211,7 +221,7 @@ export class InstanceService implements InstanceOperations {
     inspected: InstanceFacts | null,
     work: (instance: InstanceRecord) => Promise<InstanceFacts>,
   ): Promise<InstanceRecord> {
-    const { catalog, archiver, places, clock, logger } = this.options;
+    const { catalog, archiver, places, quotas, clock, logger } = this.options;
     checkDirectoryName(input.id);
     const instance: InstanceRecord = {
       id: input.id ?? uuidv7(),
@@ -235,6 +245,8 @@ export class InstanceService implements InstanceOperations {
       deletedAt: null,
     };
     await catalog.write(async (writer) => {
+      const wanted = { instances: 1, volumeSizeGiB: input.volumeSizeGiB ?? 0 };
+      checkQuotas(quotas, await writer.usage(caller.tenantId), wanted);
       await refuseTaken(writer, instance);
       await writer.insertInstance(instance);
     });
@@ -311,6 +323,10 @@ function checkDirectoryName(id: string | null): void {
   throw invalidArgument('id', 'This id cannot be the name of a directory', 'Leave the id out to have one made up.');
 }
 
+/**
+ * Ids and databases are unique in the whole service, because stored objects and log capture go by them. So an admin who
+ * guesses one learns that it is taken, in the same words for one's own as for another tenant's.
+ */
 async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Promise<void> {
   const taken = (await writer.instance(instance.id)) !== null;
   const adopted =

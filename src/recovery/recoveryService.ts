@@ -6,6 +6,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
 import { type Clock, formatInstant } from '../instant.js';
 import { type RecoveryPlan, type RecoveryState, type RecoveryTarget, recoverySteps } from '../model.js';
+import { checkQuotas, limitsAny, type Quotas, type Usage } from '../quotas.js';
 import type { Assessment, Caller, ProgressEvent, RecoverInput, RecoveryOperations } from '../services.js';
 import { type PlanningOptions, planRecovery } from './planning.js';
 import type { ProgressHub } from './progress.js';
@@ -17,6 +18,7 @@ export interface RecoveryServiceOptions extends Omit<PlanningOptions, 'catalog'>
   datastores: DatastoreRegistry;
   tasks: TaskManager;
   hub: ProgressHub;
+  quotas: Quotas;
   clock: Clock;
   /** The planner met a damaged object. Never rejects. */
   onFault(fault: Fault): Promise<void>;
@@ -41,27 +43,30 @@ export class RecoveryService implements RecoveryOperations {
     return this.options.catalog.read.recoveries({ tenantId: caller.tenantId, ...filter }, page);
   }
 
-  async steps(recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>> {
-    const steps = await this.options.catalog.read.steps(recoveryIds);
-    return new Map(recoveryIds.map((id) => [id, steps.filter((step) => step.recoveryId === id)]));
+  async steps(caller: Caller, recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>> {
+    const own = (await this.byIds(caller, recoveryIds)).map(({ id }) => id);
+    const steps = await this.options.catalog.read.steps(own);
+    return new Map(own.map((id) => [id, steps.filter((step) => step.recoveryId === id)]));
   }
 
   async assess(caller: Caller, instanceId: string, target: RecoveryTarget): Promise<Assessment> {
     const instance = await this.requireInstance(caller, instanceId);
+    const { catalog, quotas } = this.options;
     try {
-      return { plan: await this.plan(instance, target), fault: null };
+      const plan = await this.plan(instance, target);
+      if (limitsAny(quotas)) checkQuotas(quotas, await catalog.read.usage(caller.tenantId), wantedBy(instance));
+      return { plan, fault: null };
     } catch (error) {
       if (!(error instanceof Fault) || error.code === 'INTERNAL') throw error;
       return { plan: null, fault: error.toData() };
     }
   }
 
-  async estimateSeconds(plan: RecoveryPlan): Promise<number | null> {
+  async estimateSeconds(caller: Caller, plan: RecoveryPlan): Promise<number | null> {
     const { read } = this.options.catalog;
-    const source = await read.instance(plan.instanceId);
-    if (!source) return null;
+    const source = await this.requireInstance(caller, plan.instanceId);
     const done = await read.recoveries(
-      { tenantId: source.tenantId, sourceId: null, states: ['SUCCEEDED'] },
+      { tenantId: caller.tenantId, sourceId: null, states: ['SUCCEEDED'] },
       { first: RATES_FROM, after: null },
     );
     const sources = await read.instancesByIds([...new Set(done.map(({ sourceId }) => sourceId))]);
@@ -77,7 +82,7 @@ export class RecoveryService implements RecoveryOperations {
   }
 
   async recover(caller: Caller, input: RecoverInput): Promise<RecoveryRecord> {
-    const { catalog, clock, tasks } = this.options;
+    const { catalog, clock, tasks, quotas } = this.options;
     const argumentsHash = hashArguments(input);
     const earlier = await this.byKey(caller, input.idempotencyKey, argumentsHash);
     if (earlier) return earlier;
@@ -117,6 +122,7 @@ export class RecoveryService implements RecoveryOperations {
         const twin = await writer.recoveryByIdempotencyKey(caller.tenantId, input.idempotencyKey);
         if (twin) return checkSame(twin, argumentsHash);
       }
+      checkQuotas(quotas, await writer.usage(caller.tenantId), wantedBy(source));
       // The plan's lease on its objects begins with this commit; a backup deleted since then is noticed here.
       for (const id of [plan.baseId, ...plan.incrementalIds]) {
         if ((await writer.backup(id))?.state === 'COMPLETED') continue;
@@ -217,6 +223,11 @@ export class RecoveryService implements RecoveryOperations {
     if (recovery?.tenantId === caller.tenantId) return recovery;
     throw notFound(id);
   }
+}
+
+/** Counted from the moment of acceptance: the instance itself is only made when the recovery's turn has come. */
+function wantedBy(source: InstanceRecord): Partial<Usage> {
+  return { recoveries: 1, instances: 1, volumeSizeGiB: source.volumeSizeGiB ?? 0 };
 }
 
 /** The same call, whatever the spelling of its instant. */
