@@ -200,6 +200,7 @@ export class InstanceService implements InstanceOperations {
   /** Checked before, so that nothing outside the bounds is looked at, and after, for what the driver really found. */
   private async inspect(caller: Caller, datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
     const { fileBounds, places } = this.options;
+    await fileBounds.check(caller.tenantId, connectionUri);
     if (await places.owns(connectionUri)) {
       throw invalidArgument(
         'connectionUri',
@@ -207,7 +208,6 @@ export class InstanceService implements InstanceOperations {
         'Register databases of applications; the instances that were made here are kept recoverable without that.',
       );
     }
-    await fileBounds.check(caller.tenantId, connectionUri);
     const facts = await datastore.inspect(connectionUri);
     await fileBounds.check(caller.tenantId, facts.connectionUri);
     return facts;

@@ -48,8 +48,10 @@ function assertRefused(ended: Ended, expected: RegExp): void {
 
 test('refuses unusable settings before anything is made', async (t) => {
   const dir = await scratchDir(t);
-  const ended = await runToEnd({ PITR_HOME: path.join(dir, 'home'), PORT: 'abc', HOST: '0.0.0.0' });
-  assertRefused(ended, /^These settings are not usable:\n {2}HOST: only loopback .*\n {2}PORT: must be .*\n$/);
+  const ended = await runToEnd({ PITR_HOME: path.join(dir, 'home'), PORT: 'abc', LOG_LEVEL: 'loud' });
+  assertRefused(ended, /^These settings are not usable:\n {2}PORT: must be .*\n {2}LOG_LEVEL: must be .*\n$/);
+  const exposed = await runToEnd({ PITR_HOME: path.join(dir, 'home'), HOST: '0.0.0.0' });
+  assertRefused(exposed, /^These settings are not usable:\n {2}HOST: only loopback .*\n$/);
   assert.deepEqual(await readdir(dir), []);
 });
 

@@ -102,7 +102,9 @@ test('kill -9 while an application writes on: every instant in a window is exact
   const story = { file, logs } as Story;
   for (const { from, to } of recoveryWindows) {
     const [first, last] = [Date.parse(from), Date.parse(to)];
-    const inside = Array.from({ length: long ? 12 : 2 }, () => first + 1 + random() * (last - first - 1));
+    // In a window of a millisecond or two there is nothing between its ends that milliseconds could name.
+    const count = last - first > 2 ? (long ? 12 : 2) : 0;
+    const inside = Array.from({ length: count }, () => first + 1 + random() * (last - first - 1));
     for (const at of [from, to, ...inside.map((ms) => new Date(Math.min(ms, last)).toISOString())]) {
       const asked = await recover(service, id, { pointInTime: at });
       const ended = await recoveryEnded(service, asked.id);
