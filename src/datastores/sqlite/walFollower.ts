@@ -6,15 +6,15 @@
  * before the question and `hi` after the answer. What a look finds was not counted when the look before it asked, so it
  * became visible after that look's `lo` (tLo) and before this one's `hi` (tHi).
  */
-import { stat } from 'node:fs/promises';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
-import { markFile, saveRest } from './restMark.js';
+import { MainFile } from './mainFile.js';
+import { saveRest } from './restMark.js';
 import { SegmentWriter } from './segmentWriter.js';
 import { BrokenLog, WalFile } from './walFile.js';
 import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
-import { WalPins } from './walPins.js';
+import { type LogState, WalPins } from './walPins.js';
 
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
@@ -37,10 +37,12 @@ export class WalFollower {
   private epochStart: number;
   /** The `lo` of the look before. */
   private seenLo: number;
+  /** For which place there is a note of rest already. */
+  private restNoted = '';
 
   private constructor(
     private readonly request: AttachRequest,
-    private readonly inode: bigint,
+    private readonly main: MainFile,
     private readonly pins: WalPins,
     private readonly wal: WalFile,
     private readonly writer: SegmentWriter,
@@ -66,7 +68,6 @@ export class WalFollower {
     from: AttachFrom,
     emit: (event: SessionEvent) => void,
   ): Promise<WalFollower> {
-    const { ino } = await stat(request.file, { bigint: true });
     const pins = await WalPins.open(request.file);
     const wal = new WalFile(`${request.file}-wal`);
     try {
@@ -83,7 +84,9 @@ export class WalFollower {
       const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
       const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
       const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
-      return new WalFollower(request, ino, pins, wal, writer, point);
+      const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
+      await main.note(true);
+      return new WalFollower(request, main, pins, wal, writer, point);
     } catch (error) {
       await wal.close();
       await pins.close();
@@ -115,6 +118,8 @@ export class WalFollower {
         throw new BrokenLog('the write-ahead log disappeared although a reader protected it');
       }
       if (header && this.epoch && sameLog(header, this.epoch) && state.frames !== this.frames) {
+        // All that is read below was committed before this, so it lies over the file that is checked here.
+        await this.checkMain(state);
         await this.read(state.frames, this.writer.timesBetween(this.seenLo, hi));
         found = true;
       }
@@ -196,6 +201,7 @@ export class WalFollower {
       if (state?.frames !== this.frames) throw new BrokenLog('the log changed although its writers were locked out');
       this.pinnedUpTo = state.frames;
       this.soft = state.copied === state.frames;
+      await this.checkMain(state);
     } finally {
       await this.pins.unlockWrites();
     }
@@ -209,6 +215,7 @@ export class WalFollower {
     await this.fence();
     for (let i = 0; this.soft && i < 10 && !(await this.noteRest()); i++) {
       await new Promise((resolve) => setTimeout(resolve, 10));
+      await this.checkFiles();
     }
   }
 
@@ -221,6 +228,7 @@ export class WalFollower {
   }
 
   async close(): Promise<void> {
+    await this.main.note(true).catch(() => {});
     await this.writer.close();
     await this.wal.close();
     await this.pins.close();
@@ -234,12 +242,22 @@ export class WalFollower {
    */
   private async soften(): Promise<void> {
     this.soft = await this.pins.tryPin((state) => state?.frames === this.frames && state.copied === this.frames);
+    // What was copied until now explains the writes until now; from here on there must be none.
+    if (this.soft) await this.checkMain({ frames: this.frames, copied: this.frames });
   }
 
   private async checkFiles(): Promise<void> {
-    const found = await stat(this.request.file, { bigint: true });
-    if (found.ino !== this.inode) throw new BrokenLog('the database file was replaced by another one');
+    const state = await this.pins.state();
+    if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+    await this.checkMain(state);
     if (!(await this.wal.sameFile())) throw new BrokenLog('the write-ahead log file was replaced by another one');
+  }
+
+  private async checkMain(before: LogState): Promise<void> {
+    await this.main.check(before, this.soft, {
+      state: () => this.pins.state(),
+      idle: () => this.pins.checkpoint(),
+    });
   }
 
   /** The log was restarted. @throws BrokenLog unless that is known to have lost nothing */
@@ -254,6 +272,7 @@ export class WalFollower {
     this.frames = 0;
     this.sum = { ...header.sum };
     this.epochStart = this.writer.ordinal;
+    this.main.newLife();
   }
 
   private async read(upTo: number, times: { tLo: number; tHi: number }): Promise<void> {
@@ -281,9 +300,12 @@ export class WalFollower {
   }
 
   private async noteRest(): Promise<boolean> {
-    const file = await markFile(this.request.file);
+    const file = this.main.settledMark();
     if (!file) return false;
     const { generation, ordinal, end } = this.writer;
+    const place = `${ordinal} ${file.changedNanos}`;
+    if (place === this.restNoted) return true;
+    this.restNoted = place;
     await saveRest(this.request.spool, { generation, ordinal, continuation: end, file });
     return true;
   }

@@ -58,9 +58,13 @@ export class WalPins {
     }
   }
 
-  /** Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. */
-  async checkpoint(): Promise<void> {
-    await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+  /**
+   * Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. False where another
+   * program is about to do so.
+   */
+  async checkpoint(): Promise<boolean> {
+    const [answer] = await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+    return answer?.busy === 0;
   }
 
   async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
