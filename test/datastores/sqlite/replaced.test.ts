@@ -183,7 +183,8 @@ test('an older log put beside a file at rest is what the source then is, and is 
   await capture.fence();
   const oldLog = path.join(dir, 'old-wal');
   await copyFile(`${bench.file}-wal`, oldLog);
-  await committed(t, bench, dir, 'a');
+  // Nothing that moves a page to another place: a log over the wrong schema would be no database at all.
+  await ask(t, 'run', bench.file, 'UPDATE ledger SET k = 5 WHERE n = -1');
   await bench.backup(capture, 'base-2');
   await ask(t, 'run', bench.file, 'UPDATE ledger SET k = 3 WHERE n = -1');
   await capture.stop();
