@@ -15,6 +15,8 @@ import type { WalPins } from './walPins.js';
 export interface AttachFrom {
   known: ArchiveEnd | null;
   gap: string | null;
+  /** Why nobody watched, for the case that the log does not go on. */
+  unwatched: string | null;
 }
 
 export interface AttachPoint {
@@ -49,7 +51,7 @@ const otherFile =
 /** Takes the first pin and looks around. The write lock is held by the caller. */
 export async function attachPoint(
   request: AttachRequest,
-  { known, gap }: AttachFrom,
+  { known, gap, unwatched }: AttachFrom,
   pins: WalPins,
   wal: WalFile,
 ): Promise<AttachPoint> {
@@ -66,7 +68,7 @@ export async function attachPoint(
   const file = await markOf(request.file);
   const { frames: logFrames, copied } = state;
   const found = { pageSize, dbPages, epoch, soft: copied === logFrames, logFrames, copied, file };
-  let reason = gap ?? (known ? lostLog : 'The capture of this database began.');
+  let reason = gap ?? (known ? (unwatched ?? lostLog) : 'The capture of this database began.');
 
   if (known && gap === null) {
     const { generation, ordinal, coveredTo } = known;
