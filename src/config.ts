@@ -30,6 +30,16 @@ const settings = z.object({
     .min(1)
     .max(64)
     .default(2),
+  /**
+   * MiB of captured log per instance that may wait for a full or unreachable storage, 16 to 1048576. Past it capture lets
+   * go of the source, so that its own log can shrink; what is lost meanwhile is a gap.
+   */
+  PITR_RETAINED_LOG_MIB: z.coerce
+    .number({ error: 'must be a whole number from 16 to 1048576' })
+    .int()
+    .min(16)
+    .max(1_048_576)
+    .default(1024),
 });
 
 export type Config = z.infer<typeof settings>;

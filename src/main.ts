@@ -54,7 +54,9 @@ export async function startService(
     await storage.sweep();
     const pipeline = new ObjectPipeline(storage);
     releasers.push(() => pipeline.close());
-    const datastores = new DatastoreRegistry([createSqliteDatastore({ logger })]);
+    const datastores = new DatastoreRegistry([
+      createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
+    ]);
     releasers.push(() => datastores.close());
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);
