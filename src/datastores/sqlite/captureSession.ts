@@ -149,7 +149,8 @@ export class CaptureSession {
 
   private async turn(follower: WalFollower): Promise<void> {
     const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
-    const found = await follower.look();
+    const quiet = follower.glance();
+    const found = !quiet && (await follower.look());
     const now = Date.now();
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
@@ -163,7 +164,8 @@ export class CaptureSession {
     }
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
-      await follower.onSlowPoll();
+      if (quiet) follower.tellCoverage();
+      else await follower.onSlowPoll();
     }
   }
 

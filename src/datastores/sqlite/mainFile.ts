@@ -3,6 +3,7 @@
  * what they wrote shows in the count of copied frames; any other write means that somebody put other content there, and
  * the log captured from then on would continue something else. The note kept in the spool tells the same over an outage.
  */
+import { type BigIntStats, statSync } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { BrokenLog } from './walFile.js';
@@ -22,11 +23,18 @@ const coarsestTickNanos = 20_000_000n;
 /** Some filesystems keep whole seconds only, one of them even ones only. */
 const coarsestSecondNanos = 2_100_000_000n;
 const nanosPerSecond = 1_000_000_000n;
-/** How often, at most, the note is written, ms. */
-const notePauseMs = 20;
 
 export async function markOf(file: string): Promise<FileMark> {
-  const { ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
+  return asMark(await stat(file, { bigint: true }));
+}
+
+/** Whether a file is as it was marked; cheaper than marking it anew, for files that are looked at all the time. */
+export function isStill(file: string, mark: FileMark): boolean {
+  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return found !== undefined && sameContent(asMark(found), mark);
+}
+
+function asMark({ ino, size, mtimeNs, ctimeNs }: BigIntStats): FileMark {
   return { inode: `${ino}`, size: `${size}`, modifiedNanos: `${mtimeNs}`, changedNanos: `${ctimeNs}` };
 }
 
@@ -44,7 +52,6 @@ export function isSettled(mark: FileMark): boolean {
 
 export class MainFile {
   private noted = '';
-  private notedAt = 0;
 
   constructor(
     private readonly file: string,
@@ -81,7 +88,7 @@ export class MainFile {
     }
     this.mark = now;
     this.copied = before.copied;
-    await this.note(false);
+    await this.note();
   }
 
   /** The log has a new life, of which nothing is copied. */
@@ -95,11 +102,10 @@ export class MainFile {
   }
 
   /** Keeps the mark for the next attachment. */
-  async note(now: boolean): Promise<void> {
+  async note(): Promise<void> {
     const text = JSON.stringify({ version: 1, generation: this.generation, file: this.mark });
-    if (text === this.noted || (!now && Date.now() - this.notedAt < notePauseMs)) return;
+    if (text === this.noted) return;
     this.noted = text;
-    this.notedAt = Date.now();
     const name = noteIn(this.spool);
     await writeFile(`${name}.part`, text, { mode: 0o600 });
     await rename(`${name}.part`, name);

@@ -9,7 +9,7 @@
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
-import { MainFile } from './mainFile.js';
+import { type FileMark, isSettled, isStill, MainFile, markOf } from './mainFile.js';
 import { saveRest } from './restMark.js';
 import { SegmentWriter } from './segmentWriter.js';
 import { BrokenLog, WalFile } from './walFile.js';
@@ -19,6 +19,8 @@ import { type LogState, WalPins } from './walPins.js';
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
+/** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
+const idleTellMs = 10_000;
 
 export class WalFollower {
   private readonly clock = new BracketClock();
@@ -37,6 +39,9 @@ export class WalFollower {
   private epochStart: number;
   /** The `lo` of the look before. */
   private seenLo: number;
+  /** The log and the file as they were when everything written to the log was read. */
+  private quiet: { wal: FileMark; main: FileMark } | null = null;
+  private toldAt = 0;
   /** For which place there is a note of rest already. */
   private restNoted = '';
 
@@ -85,7 +90,7 @@ export class WalFollower {
       const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
       const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
       const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
-      await main.note(true);
+      await main.note();
       return new WalFollower(request, main, pins, wal, writer, point);
     } catch (error) {
       await wal.close();
@@ -137,6 +142,30 @@ export class WalFollower {
     return found;
   }
 
+  /**
+   * A look that asks the filesystem alone, where everything written to the log was read before: while neither the log nor
+   * the file changes, nothing can be committed. False where only a real look can tell.
+   */
+  glance(): boolean {
+    if (!this.quiet) return false;
+    const { lo } = this.clock.now();
+    if (!isStill(this.wal.path, this.quiet.wal) || !isStill(this.request.file, this.quiet.main)) {
+      this.quiet = null;
+      return false;
+    }
+    this.seenLo = Math.max(this.seenLo, lo);
+    this.writer.covered(lo);
+    return true;
+  }
+
+  /** Says how far time is covered, of a database at rest less often. */
+  tellCoverage(): void {
+    const now = Date.now();
+    if (this.quiet && now - this.toldAt < idleTellMs) return;
+    this.toldAt = now;
+    this.writer.tellCoverage();
+  }
+
   /** Finishes the segment by size or age. */
   async finishIfDue(): Promise<void> {
     await this.writer.sealIfDue();
@@ -145,8 +174,9 @@ export class WalFollower {
   /** What needs no haste: is it still the same file; tell how far time is covered; note that all is at rest. */
   async onSlowPoll(): Promise<void> {
     await this.checkFiles();
-    this.writer.tellCoverage();
+    this.tellCoverage();
     if (this.soft) await this.noteRest();
+    await this.quieten();
   }
 
   /** Everything up to now in sealed segments; coveredTo has passed the times of all that was committed before the call. */
@@ -228,7 +258,6 @@ export class WalFollower {
   }
 
   async close(): Promise<void> {
-    await this.main.note(true).catch(() => {});
     await this.writer.close();
     await this.wal.close();
     await this.pins.close();
@@ -251,6 +280,22 @@ export class WalFollower {
     if (!state) throw new BrokenLog('the database is no longer in WAL mode');
     await this.checkMain(state);
     if (!(await this.wal.sameFile())) throw new BrokenLog('the write-ahead log file was replaced by another one');
+  }
+
+  /** Notes that nothing unread was written to the log. The order matters: what is written after the mark changes it. */
+  private async quieten(): Promise<void> {
+    const main = this.main.settledMark();
+    const wal = await markOf(this.wal.path).catch(() => null);
+    if (!main || !wal || !isSettled(wal)) return;
+    if (wal.size !== '0') {
+      const header = await this.wal.header();
+      if (!header || !this.epoch || !sameLog(header, this.epoch)) return;
+      if (await this.wal.hasFrameAfter(header, this.frames)) return;
+    }
+    const state = await this.pins.state();
+    if (state?.frames !== this.frames && !(state?.frames === 0 && this.soft)) return;
+    this.quiet = { wal, main };
+    await this.pins.closeSpares();
   }
 
   private async checkMain(before: LogState): Promise<void> {

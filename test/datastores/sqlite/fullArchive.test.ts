@@ -54,7 +54,7 @@ test('a full archive turns the capture red; past the cap it lets go of the log, 
   // What was captured before is not lost: the first generation reaches further than when the trouble began.
   assert.ok((archive.ofStretch('1').at(-1)?.last ?? 0) > whole.position.ordinal);
   await bench.backup(capture, 'base-2');
-  await committed(t, bench, dir, 'd');
+  await committed(t, bench, dir, 'd', 3);
   await assertNewestIsExact(t, bench, capture, 'newest');
   await capture.stop();
 });
