@@ -30,6 +30,7 @@ if (mode === 'setup') await prepare(words);
 if (mode === 'write') await write(words);
 if (mode === 'disturb') await disturb(words);
 if (mode === 'hold') await hold(words);
+if (mode === 'lock') await lock(words);
 if (mode === 'run') await runSql(words);
 if (mode === 'content') await content(words);
 if (mode === 'replay') await replay(words);
@@ -144,6 +145,16 @@ async function hold([file = '']: string[]): Promise<void> {
   for await (const _chunk of process.stdin);
   await db.run('COMMIT');
   await other.close();
+  await db.close();
+}
+
+/** Holds the write lock of a database that is not in WAL mode until stdin closes. */
+async function lock([file = '']: string[]): Promise<void> {
+  const db = await TestDatabase.open(file);
+  await db.run('BEGIN EXCLUSIVE');
+  process.stdout.write('locked\n');
+  for await (const _chunk of process.stdin);
+  await db.run('COMMIT');
   await db.close();
 }
 
