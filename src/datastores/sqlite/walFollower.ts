@@ -19,11 +19,12 @@ import { type LogState, WalPins } from './walPins.js';
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
+/** A look that is earlier than the one before by more than this means that the clock was set back, µs. */
+const setBackMicros = 1_000_000;
 /** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
 const idleTellMs = 10_000;
 
 export class WalFollower {
-  private readonly clock = new BracketClock();
   private readonly pageSize: number;
   private dbPages: number;
   /** The log's present life; null while there never was a frame. */
@@ -52,6 +53,7 @@ export class WalFollower {
     private readonly wal: WalFile,
     private readonly writer: SegmentWriter,
     point: AttachPoint,
+    private readonly clock: BracketClock,
   ) {
     this.pageSize = point.pageSize;
     this.dbPages = point.dbPages;
@@ -72,6 +74,7 @@ export class WalFollower {
     request: AttachRequest,
     from: AttachFrom,
     emit: (event: SessionEvent) => void,
+    clock = new BracketClock(),
   ): Promise<WalFollower> {
     const pins = await WalPins.open(request.file);
     const wal = new WalFile(`${request.file}-wal`);
@@ -91,7 +94,7 @@ export class WalFollower {
       const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
       const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
       await main.note();
-      return new WalFollower(request, main, pins, wal, writer, point);
+      return new WalFollower(request, main, pins, wal, writer, point, clock);
     } catch (error) {
       await wal.close();
       await pins.close();
@@ -129,8 +132,10 @@ export class WalFollower {
         found = true;
       }
     }
+    // A clock that was set back tells nothing until it has caught up. What was given a time is covered all the same: what
+    // comes later gets a greater one.
+    this.writer.covered(lo < this.seenLo - setBackMicros ? this.writer.axis : lo);
     this.seenLo = Math.max(this.seenLo, lo);
-    this.writer.covered(lo);
     if (found && this.soft) {
       // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
       await this.pins.movePin();
@@ -161,7 +166,8 @@ export class WalFollower {
   /** Says how far time is covered, of a database at rest less often. */
   tellCoverage(): void {
     const now = Date.now();
-    if (this.quiet && now - this.toldAt < idleTellMs) return;
+    // All databases tell in the same moments, so that the catalog is written to in these alone.
+    if (this.quiet && Math.floor(now / idleTellMs) === Math.floor(this.toldAt / idleTellMs)) return;
     this.toldAt = now;
     this.writer.tellCoverage();
   }
@@ -184,7 +190,7 @@ export class WalFollower {
     await this.checkFiles();
     await this.look();
     const target = this.writer.axis;
-    for (let i = 0; i < fenceLooks && this.seenLo < target; i++) {
+    for (let i = 0; i < fenceLooks && this.writer.coveredTo < target; i++) {
       await new Promise((resolve) => setTimeout(resolve, 1));
       await this.look();
     }
