@@ -4,6 +4,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = 
   authentication: () => import('./authentication.js'),
   federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
+  many: () => import('./many.js'),
   planning: () => import('./planning.js'),
   trove: () => import('./trove.js'),
 };

@@ -45,6 +45,11 @@ const settings = z.object({
   LOG_LEVEL: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   /** Recoveries that run at the same time, 1 to 64; more wait. */
   PITR_CONCURRENT_RECOVERIES: wholeNumber(1, 64).default(2),
+  /**
+   * MiB of captured log per instance that may wait for a full or unreachable storage, 16 to 1048576. Past it capture lets
+   * go of the source, so that its own log can shrink; what is lost meanwhile is a gap.
+   */
+  PITR_RETAINED_LOG_MIB: wholeNumber(16, 1_048_576).default(1024),
   /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */
   PITR_POSTGRESQL_BIN: z
     .string()
@@ -69,12 +74,7 @@ const settings = z.object({
   /** The claim that is, or lists, reader, operator or admin; dots lead into objects. The highest counts. */
   PITR_OIDC_ROLE_CLAIM: z.string().min(1).default('role'),
   /** How far the issuer's clock may be from this one, in seconds, 0 to 300. */
-  PITR_OIDC_CLOCK_TOLERANCE: z.coerce
-    .number({ error: 'must be a whole number of seconds from 0 to 300' })
-    .int()
-    .min(0)
-    .max(300)
-    .default(5),
+  PITR_OIDC_CLOCK_TOLERANCE: wholeNumber(0, 300).default(5),
   /** Hashes of the tokens of machines: docs/identity.md. */
   PITR_TOKENS_FILE: z
     .string()

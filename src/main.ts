@@ -63,7 +63,7 @@ export async function startService(
     const pipeline = new ObjectPipeline(storage);
     releasers.push(() => pipeline.close());
     const datastores = new DatastoreRegistry([
-      createSqliteDatastore({ logger }),
+      createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
       createPostgresqlDatastore({ binDirectories: config.PITR_POSTGRESQL_BIN, runAs: config.PITR_POSTGRESQL_USER }),
     ]);
     releasers.push(() => datastores.close());
@@ -160,14 +160,16 @@ async function authenticatorOf(config: Config, logger: Logger): Promise<Authenti
 async function main(): Promise<void> {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL });
-  const service = await startService(config, logger);
+  // A signal may come at any moment: before everything is up it waits for that, and then takes it all down.
+  const started = startService(config, logger);
   const stop = (signal: NodeJS.Signals): void => {
     logger.info({ signal }, 'stopping');
     setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
-    void service.stop().then(() => process.exit(0));
+    void started.then((service) => service.stop()).then(() => process.exit(0));
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+  await started;
 }
 
 if (import.meta.filename === process.argv[1]) {

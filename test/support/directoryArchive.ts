@@ -45,6 +45,8 @@ export class DirectoryArchive implements LogSink {
   coverage = new Map<string, Instant>();
   /** While set, every segment is refused with it. */
   refuseWith: Error | null = null;
+  /** While set, no segment is answered before it resolves; then it is refused. */
+  refuseAfter: Promise<void> | null = null;
 
   constructor(private readonly dir: string) {}
 
@@ -54,6 +56,10 @@ export class DirectoryArchive implements LogSink {
 
   async segment(segment: CapturedSegment): Promise<void> {
     if (this.refuseWith) throw this.refuseWith;
+    if (this.refuseAfter) {
+      await this.refuseAfter;
+      throw new Error('the archive had hung');
+    }
     const stretch = segment.after.stretch;
     const { after, last, transactions, firstCommitAt, lastCommitAt, coveredTo, continuation } = segment;
     const file = path.join(this.dir, `${stretch}-${last.ordinal}`);

@@ -6,6 +6,9 @@
 import { appendFileSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BracketClock } from '../../src/datastores/sqlite/bracketClock.js';
+import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
+import { inspectFile } from '../../src/datastores/sqlite/inspectFile.js';
+import { Fault } from '../../src/errors.js';
 import { TestDatabase } from './sqliteDatabase.js';
 
 export const setup = [
@@ -27,9 +30,11 @@ if (mode === 'setup') await prepare(words);
 if (mode === 'write') await write(words);
 if (mode === 'disturb') await disturb(words);
 if (mode === 'hold') await hold(words);
+if (mode === 'lock') await lock(words);
 if (mode === 'run') await runSql(words);
 if (mode === 'content') await content(words);
 if (mode === 'replay') await replay(words);
+if (mode === 'inspect') await inspect(words);
 
 async function prepare([file = '', ...pragmas]: string[]): Promise<void> {
   const db = await TestDatabase.open(file);
@@ -143,6 +148,16 @@ async function hold([file = '']: string[]): Promise<void> {
   await db.close();
 }
 
+/** Holds the write lock of a database that is not in WAL mode until stdin closes. */
+async function lock([file = '']: string[]): Promise<void> {
+  const db = await TestDatabase.open(file);
+  await db.run('BEGIN EXCLUSIVE');
+  process.stdout.write('locked\n');
+  for await (const _chunk of process.stdin);
+  await db.run('COMMIT');
+  await db.close();
+}
+
 async function runSql([file = '', ...statements]: string[]): Promise<void> {
   const db = await TestDatabase.open(file);
   const answers: unknown[] = [];
@@ -186,6 +201,25 @@ async function replay([file = '', chosenText = '', ...logs]: string[]): Promise<
   }
   process.stdout.write(JSON.stringify({ hashes, ledger }));
   await db.close();
+}
+
+/** Looks at files as a user without privileges, which root becomes first, and tells what was refused. */
+async function inspect(files: string[]): Promise<void> {
+  if (process.getuid?.() === 0) {
+    const nobody = 65_534;
+    process.setgroups?.([]);
+    process.setgid?.(nobody);
+    process.setuid?.(nobody);
+  }
+  const answers: (string | null)[] = [];
+  for (const file of files) {
+    const refusal = await inspectFile(uriOfFile(file), '').then(
+      () => null,
+      (error: unknown) => Fault.from(error).message,
+    );
+    answers.push(refusal);
+  }
+  process.stdout.write(JSON.stringify(answers));
 }
 
 export function readLog(file: string): LogLine[] {

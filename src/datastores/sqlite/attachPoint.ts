@@ -5,6 +5,7 @@
 import { Fault } from '../../errors.js';
 import type { Continuation } from './continuation.js';
 import type { ArchiveEnd, AttachRequest } from './engineProtocol.js';
+import { type FileMark, isAsNoted, markOf } from './mainFile.js';
 import { findRest } from './restMark.js';
 import { BrokenLog, type WalFile } from './walFile.js';
 import type { WalHeader, WalSum } from './walFormat.js';
@@ -14,6 +15,8 @@ import type { WalPins } from './walPins.js';
 export interface AttachFrom {
   known: ArchiveEnd | null;
   gap: string | null;
+  /** Why nobody watched, for the case that the log does not go on. */
+  unwatched: string | null;
 }
 
 export interface AttachPoint {
@@ -30,6 +33,9 @@ export interface AttachPoint {
   /** See walPins. */
   soft: boolean;
   logFrames: number;
+  /** Frames of the log that were copied before the file was marked, at least. */
+  copied: number;
+  file: FileMark;
   /** The last transaction committed before the present life of the log, or 0. */
   epochStart: number;
   /** Everything up to this instant is captured; 0 where a new generation begins. */
@@ -38,10 +44,14 @@ export interface AttachPoint {
   newStretch: { generation: number; first: boolean; reason: string; at: number } | null;
 }
 
+const lostLog = 'The write-ahead log was restarted or replaced while nobody watched, so what it held may be lost.';
+const otherFile =
+  'The database file was written to while nobody watched, so it may no longer be what the log continues.';
+
 /** Takes the first pin and looks around. The write lock is held by the caller. */
 export async function attachPoint(
   request: AttachRequest,
-  { known, gap }: AttachFrom,
+  { known, gap, unwatched }: AttachFrom,
   pins: WalPins,
   wal: WalFile,
 ): Promise<AttachPoint> {
@@ -55,31 +65,31 @@ export async function attachPoint(
   }
   const epoch = state.frames > 0 ? await wal.header() : null;
   if (state.frames > 0 && !epoch) throw new Error('the header of the write-ahead log is damaged');
-  const found = { pageSize, dbPages, epoch, soft: state.copied === state.frames, logFrames: state.frames };
+  const file = await markOf(request.file);
+  const { frames: logFrames, copied } = state;
+  const found = { pageSize, dbPages, epoch, soft: copied === logFrames, logFrames, copied, file };
+  let reason = gap ?? (known ? (unwatched ?? lostLog) : 'The capture of this database began.');
 
   if (known && gap === null) {
     const { generation, ordinal, coveredTo } = known;
-    const rest = await findRest(request.spool, request.file, { generation, ordinal });
+    const rest = await findRest(request.spool, file, { generation, ordinal });
     const continuation = known.continuation ?? rest?.continuation ?? null;
     const place = { generation, ordinal, seenLo: coveredTo, newStretch: null };
     const axis = Math.max(coveredTo, continuation?.axis ?? 0);
     const sameLife = epoch !== null && epoch.salt1 === continuation?.salt1 && epoch.salt2 === continuation.salt2;
     if (sameLife) {
       const commits = await commitsBefore(wal, epoch, continuation, state.frames);
-      if (commits !== null) {
+      // The log goes on, but it must also still lie over the same file.
+      if (commits !== null && !(await isAsNoted(request.spool, generation, file))) reason = otherFile;
+      else if (commits !== null) {
         const { frames, sum } = continuation;
         return { ...found, ...place, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
       }
-    } else if (rest) {
+    } else if (rest && (epoch === null || copied === 0)) {
       // Nothing was copied out of any log since all that is captured was in the file: this life is the first since.
       return { ...found, ...place, axis, frames: 0, sum: epoch?.sum ?? { a: 0, b: 0 }, epochStart: ordinal };
     }
   }
-  const reason =
-    gap ??
-    (known
-      ? 'The write-ahead log was restarted or replaced while nobody watched, so what it held may be lost.'
-      : 'The capture of this database began.');
   const generation = (known?.generation ?? 0) + 1;
   const axis = Math.max(known?.coveredTo ?? 0, known?.continuation?.axis ?? 0);
   const newStretch = { generation, first: known === null, reason, at: Date.now() * 1000 };

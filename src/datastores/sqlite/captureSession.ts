@@ -12,7 +12,8 @@ import { discardSegment, leftovers } from './spool.js';
 import { BrokenLog } from './walFile.js';
 import { WalFollower } from './walFollower.js';
 
-const longestRetryMs = 30_000;
+const shortestRetryMs = 250;
+const longestRetryMs = 5000;
 const idleMs = 2000;
 /** How long the restart of the WAL may compete for the write lock. */
 const lockPatienceMs = 200;
@@ -20,17 +21,18 @@ const lockPatienceMs = 200;
 export class CaptureSession {
   private follower: WalFollower | null = null;
   /** Where the next attachment goes on, or why it cannot. */
-  private from: AttachFrom = { known: null, gap: null };
+  private from: AttachFrom = { known: null, gap: null, unwatched: null };
   private watcher: FSWatcher | null = null;
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
+  private paused = false;
   private wake: () => void = () => {};
   private wait: number;
   private lastFound = Date.now();
   private lastSlowPoll = 0;
   private nextRestartAt = 0;
   private restartPause = 1000;
-  private retryMs = 250;
+  private retryMs = shortestRetryMs;
   /** What was told last; nothing yet, so that the first word after a start is always said. */
   private trouble: string | null | undefined;
   private readonly running: Promise<void>;
@@ -72,6 +74,21 @@ export class CaptureSession {
     this.poke();
   }
 
+  /** Lets go of the source until told to take it up again; the reason is told as trouble, and as a gap where the log does not go on. */
+  async letGo(reason: string): Promise<void> {
+    this.paused = true;
+    await this.exclusive(async () => {
+      await this.recoverFrom(new Error(reason));
+      this.from.unwatched = reason;
+    });
+  }
+
+  takeUp(): void {
+    this.paused = false;
+    this.retryMs = shortestRetryMs;
+    this.wake();
+  }
+
   async stop(): Promise<void> {
     this.stopping = true;
     this.wake();
@@ -84,11 +101,13 @@ export class CaptureSession {
     while (!this.stopping) {
       await this.exclusive(async () => {
         try {
+          if (this.paused) return;
           if (this.follower) await this.turn(this.follower);
           else {
             this.follower = await WalFollower.attach(this.request, this.from, this.emit);
             this.watch();
-            this.retryMs = 250;
+            this.from = { known: null, gap: null, unwatched: null };
+            this.retryMs = shortestRetryMs;
             this.wait = this.request.tuning.pauseMs;
           }
           this.tell(null);
@@ -97,7 +116,7 @@ export class CaptureSession {
         }
       });
       this.attempted();
-      if (!this.stopping) await this.pause(this.follower ? this.wait : this.retryMs);
+      if (!this.stopping) await this.pause(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
       this.watcher?.close();
@@ -130,7 +149,8 @@ export class CaptureSession {
 
   private async turn(follower: WalFollower): Promise<void> {
     const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
-    const found = await follower.look();
+    const quiet = follower.glance();
+    const found = !quiet && (await follower.look());
     const now = Date.now();
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
@@ -144,7 +164,8 @@ export class CaptureSession {
     }
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
-      await follower.onSlowPoll();
+      if (quiet) follower.tellCoverage();
+      else await follower.onSlowPoll();
     }
   }
 
@@ -156,7 +177,7 @@ export class CaptureSession {
     this.watcher = null;
     if (follower) {
       const known = await follower.abandon();
-      this.from = { known, gap: error instanceof BrokenLog ? message : null };
+      this.from = { known, gap: error instanceof BrokenLog ? message : null, unwatched: null };
     }
     this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
     this.tell(message);

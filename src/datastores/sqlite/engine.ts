@@ -99,7 +99,8 @@ export class Engine {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       execArgv: [],
       // Each database may have a call in SQLite at the same time; libuv's own four threads would queue them.
-      env: { PATH: process.env.PATH, TZ: process.env.TZ, UV_THREADPOOL_SIZE: '16' },
+      // An allocator arena per thread would keep memory of many small databases apart in each.
+      env: { PATH: process.env.PATH, TZ: process.env.TZ, UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2' },
     });
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-stderrKept);

@@ -27,6 +27,14 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
     await session(capture).abandon(reason);
     return null;
   },
+  async letGo({ capture, reason }) {
+    await session(capture).letGo(reason);
+    return null;
+  },
+  async takeUp({ capture }) {
+    session(capture).takeUp();
+    return null;
+  },
   version: async () => sqliteVersion(),
   examine: ({ file }) => examine(file),
   useWal: ({ file, create }) => useWal(file, create),

@@ -16,6 +16,10 @@ export interface CaptureTuning {
   restartBytes: number;
   /** … or past this while nobody writes. */
   idleRestartBytes: number;
+  /** Captured log that the archive does not take may grow to this; then capture lets go of the source until it does. */
+  retainBytes: number;
+  /** An archive that has not answered for this long is called hanging, ms. */
+  hangMs: number;
 }
 
 /** Where the archive ends. */
@@ -66,6 +70,9 @@ export interface EngineCalls {
   detach: { arguments: { capture: string }; answer: null };
   fence: { arguments: { capture: string; restart: boolean }; answer: FenceReply };
   abandon: { arguments: { capture: string; reason: string }; answer: null };
+  /** Lets go of the source, and takes it up again. What the log loses meanwhile is a gap. */
+  letGo: { arguments: { capture: string; reason: string }; answer: null };
+  takeUp: { arguments: { capture: string }; answer: null };
   version: { arguments: Record<string, never>; answer: string };
   examine: { arguments: { file: string }; answer: DatabaseFacts };
   useWal: { arguments: { file: string; create: boolean }; answer: DatabaseFacts };

@@ -4,31 +4,16 @@
  * touched since, nothing has been copied out of any log since, so the log found now is all there was. The file's inode
  * change time cannot be set by programs, so it tells.
  */
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Continuation } from './continuation.js';
+import { type FileMark, isSettled, sameContent } from './mainFile.js';
 
 export interface RestMark {
   generation: number;
   ordinal: number;
   continuation: Continuation | null;
   file: FileMark;
-}
-
-interface FileMark {
-  inode: string;
-  size: string;
-  changedNanos: string;
-}
-
-/** Change times are as coarse as the kernel's timer; a mark younger than this could miss a write that follows at once. */
-const coarsestTickNanos = 20_000_000n;
-
-/** What identifies the present content of a database file; null while the last change is too recent to tell. */
-export async function markFile(file: string): Promise<FileMark | null> {
-  const { ino, size, ctimeNs } = await stat(file, { bigint: true });
-  if (BigInt(Date.now()) * 1_000_000n - ctimeNs < coarsestTickNanos) return null;
-  return { inode: String(ino), size: String(size), changedNanos: String(ctimeNs) };
 }
 
 export async function saveRest(directory: string, mark: RestMark): Promise<void> {
@@ -40,7 +25,7 @@ export async function saveRest(directory: string, mark: RestMark): Promise<void>
 /** The note for exactly this place in the captured log, if the database file is still as it was then. */
 export async function findRest(
   directory: string,
-  database: string,
+  database: FileMark,
   place: { generation: number; ordinal: number },
 ): Promise<RestMark | null> {
   let mark: RestMark & { version: number };
@@ -50,11 +35,5 @@ export async function findRest(
     return null;
   }
   if (mark.version !== 1 || mark.generation !== place.generation || mark.ordinal !== place.ordinal) return null;
-  const now = await markFile(database);
-  const same =
-    now !== null &&
-    now.inode === mark.file.inode &&
-    now.size === mark.file.size &&
-    now.changedNanos === mark.file.changedNanos;
-  return same ? mark : null;
+  return isSettled(database) && sameContent(mark.file, database) ? mark : null;
 }

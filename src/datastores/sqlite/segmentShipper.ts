@@ -1,4 +1,5 @@
 /** Hands finished segments to the archive, one at a time, and insists: a full storage holds the log up, it loses none. */
+import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
 import type { LogSink } from '../datastore.js';
 import { position } from './position.js';
@@ -22,6 +23,7 @@ export class SegmentShipper {
 
   constructor(
     private readonly sink: LogSink,
+    private readonly hangMs: number,
     private readonly troubleChanged: () => void,
   ) {}
 
@@ -73,15 +75,19 @@ export class SegmentShipper {
   /** Tries again and again. @throws GivenUp */
   async insist(attempt: () => Promise<void>): Promise<void> {
     for (let wait = firstRetryMs; ; wait = Math.min(wait * 2, longestRetryMs)) {
+      const hanging = setTimeout(() => this.setTrouble(this.hangMessage()), this.hangMs);
       try {
         await attempt();
         this.setTrouble(null);
         return;
       } catch (error) {
-        this.setTrouble(`The archive does not take the log: ${(error as Error).message}`);
+        const hint = error instanceof Fault && error.hint ? ` ${error.hint}` : '';
+        this.setTrouble(`The archive does not take the log: ${(error as Error).message}.${hint}`);
         for (const tell of this.refused) tell(error as Error);
         if (this.giveUp) throw new GivenUp();
         await this.pause(wait);
+      } finally {
+        clearTimeout(hanging);
       }
     }
   }
@@ -109,6 +115,10 @@ export class SegmentShipper {
 
   resume(): void {
     this.giveUp = false;
+  }
+
+  private hangMessage(): string {
+    return `The archive has not answered for ${this.hangMs / 1000} seconds. Look at its storage; capture waits for it.`;
   }
 
   private setTrouble(message: string | null): void {

@@ -29,6 +29,8 @@ export interface SealedSegment {
   /** Ordinals: it holds the transactions in (after, last]. */
   after: number;
   last: number;
+  /** Size of its frames. */
+  bytes: number;
   coveredTo: number;
   continuation: Continuation;
 }
@@ -106,12 +108,12 @@ export class OpenSegment {
   async seal(coveredTo: number, continuation: Continuation): Promise<SealedSegment | null> {
     await this.flush();
     await this.close();
-    const { file, generation, after, last } = this;
+    const { file, generation, after, last, bytes } = this;
     if (this.transactions.length === 0) {
       await discardSegment(file);
       return null;
     }
-    return writeSeal({ file, generation, after, last, coveredTo, continuation });
+    return writeSeal({ file, generation, after, last, bytes, coveredTo, continuation });
   }
 
   async close(): Promise<void> {
@@ -213,6 +215,7 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
     generation: head.generation,
     after: head.after,
     last,
+    bytes: head.pages.length * size,
     // Of the look that found the last transaction only the one before it is known to have been archived whole.
     coveredTo: lastTransaction.tLo,
     continuation: { version: 1, pageSize: head.pageSize, salt1, salt2, frames, sum, axis: lastTransaction.tHi },

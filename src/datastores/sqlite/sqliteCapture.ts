@@ -2,6 +2,7 @@
  * The service's side of a capture: receives what the engine process found, hands it to the archive in order and without
  * loss, and attaches again when the engine process had to be started anew.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '../../errors.js';
 import { type Instant, instant } from '../../instant.js';
 import type { InstanceHandle, LogPosition } from '../../model.js';
@@ -13,6 +14,9 @@ import type { ArchiveEnd, CaptureTuning, FenceReply, SessionEvent } from './engi
 import { position } from './position.js';
 import { SegmentShipper } from './segmentShipper.js';
 import { discardSegment } from './spool.js';
+
+/** How long a capture that stops waits for the archive, ms. */
+const stopPatienceMs = 5000;
 
 export class SqliteCapture implements LogCapture {
   private archived: ArchiveEnd | null;
@@ -26,6 +30,9 @@ export class SqliteCapture implements LogCapture {
   /** Something was not handed over; what follows it must wait for the next attachment, which begins with it. */
   private halted = false;
   private readonly shipper: SegmentShipper;
+  /** Captured log that waits for the archive, bytes. */
+  private waitingBytes = 0;
+  private paused = false;
   private fenceRunning: Promise<FenceReply> | null = null;
   private fenceNext: Promise<FenceReply> | null = null;
 
@@ -43,7 +50,7 @@ export class SqliteCapture implements LogCapture {
       coveredTo: resume.coveredTo,
       continuation: parseContinuation(resume.continuation),
     };
-    this.shipper = new SegmentShipper(sink, () => this.sink.health(this.health()));
+    this.shipper = new SegmentShipper(sink, tuning.hangMs, () => this.sink.health(this.health()));
   }
 
   static async start(
@@ -86,7 +93,8 @@ export class SqliteCapture implements LogCapture {
   }
 
   health(): CaptureHealth {
-    const message = this.sourceTrouble ?? this.shipper.trouble;
+    const troubles = [this.shipper.trouble, this.sourceTrouble].filter((each) => each !== null);
+    const message = troubles.length > 0 ? troubles.join(' ') : null;
     const lag = this.archived ? Math.max(0, (Date.now() * 1000 - this.archived.coveredTo) / 1e6) : null;
     return { healthy: message === null, message, lagSeconds: this.sourceTrouble === null ? lag : null };
   }
@@ -99,7 +107,8 @@ export class SqliteCapture implements LogCapture {
       this.logger.warn({ instance: this.instance.id, error: error.message }, 'A capture did not stop properly');
     });
     this.shipper.lastAttempt();
-    await this.queue;
+    // An archive that hangs keeps nobody: what it did not take is in the spool.
+    await Promise.race([this.queue, delay(stopPatienceMs, undefined, { ref: false })]);
     this.engine.unlisten(this.instance.id);
   }
 
@@ -124,6 +133,8 @@ export class SqliteCapture implements LogCapture {
     const mine = ++this.attachment;
     this.abandoned = null;
     this.halted = false;
+    // A session begins unpaused.
+    this.paused = false;
     this.engine.listen(this.instance.id, {
       event: (event) => this.enqueue(mine, event),
       lost: () => void this.reattach(mine),
@@ -161,12 +172,31 @@ export class SqliteCapture implements LogCapture {
       this.setSourceTrouble(event.message);
       return;
     }
+    const bytes = event.type === 'sealed' ? event.sealed.bytes : 0;
+    this.retain(bytes);
     this.queue = this.queue
       .then(() => (attachment === this.attachment && !this.halted ? this.handle(event) : undefined))
       .catch((error: Error) => {
         this.halted = true;
         this.logger.warn({ instance: this.instance.id, error: error.message }, 'An event of a capture was not handled');
-      });
+      })
+      .then(() => this.retain(-bytes));
+  }
+
+  /** Counts captured log that waits, and lets go of the source while there is too much of it. */
+  private retain(bytes: number): void {
+    this.waitingBytes += bytes;
+    const { retainBytes } = this.tuning;
+    if (!this.paused && this.waitingBytes > retainBytes) {
+      this.paused = true;
+      const reason =
+        `Captured log of more than ${Math.ceil(retainBytes / (1 << 20))} MiB waits for the archive, so capture let go of ` +
+        'the database. It goes on by itself, with a new full backup if log was lost, once the archive takes the log again.';
+      this.engine.call('letGo', { capture: this.instance.id, reason }).catch(() => {});
+    } else if (this.paused && this.waitingBytes <= retainBytes / 2) {
+      this.paused = false;
+      this.engine.call('takeUp', { capture: this.instance.id }).catch(() => {});
+    }
   }
 
   private async handle(event: Exclude<SessionEvent, { type: 'health' }>): Promise<void> {

@@ -27,6 +27,8 @@ const defaults: CaptureTuning = {
   sealAgeMs: 5000,
   restartBytes: 4 << 20,
   idleRestartBytes: 256 << 10,
+  retainBytes: 1 << 30,
+  hangMs: 30_000,
 };
 
 const silent: SqliteLogger = { warn: () => {}, info: () => {} };

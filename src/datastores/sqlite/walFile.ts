@@ -20,10 +20,13 @@ export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
 
+/** Buffers for runs of frames, shared by all logs: few are read at the same time. */
+const spareBuffers: Buffer[] = [];
+const sparesKept = 4;
+
 export class WalFile {
   private handle: FileHandle | null = null;
   private inode = 0n;
-  private readonly buffer = Buffer.allocUnsafeSlow(chunkBytes + 65_536 + 24);
 
   constructor(readonly path: string) {}
 
@@ -55,24 +58,39 @@ export class WalFile {
   ): Promise<void> {
     const size = frameBytes(log.pageSize);
     const perChunk = Math.max(1, Math.floor(chunkBytes / size));
-    for (let at = range.from; at < range.to; at += perChunk) {
-      const count = Math.min(perChunk, range.to - at);
-      const bytes = this.buffer.subarray(0, count * size);
-      await this.readExactly(bytes, walHeaderBytes + at * size);
-      const headers: FrameHeader[] = [];
-      for (let i = 0; i < count; i++) {
-        const header = checkFrame(bytes, i * size, log, sum);
-        if (!header)
-          throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
-        headers.push(header);
+    const buffer = spareBuffers.pop() ?? Buffer.allocUnsafeSlow(chunkBytes + 65_536 + 24);
+    try {
+      for (let at = range.from; at < range.to; at += perChunk) {
+        const count = Math.min(perChunk, range.to - at);
+        const bytes = buffer.subarray(0, count * size);
+        await this.readExactly(bytes, walHeaderBytes + at * size);
+        const headers: FrameHeader[] = [];
+        for (let i = 0; i < count; i++) {
+          const header = checkFrame(bytes, i * size, log, sum);
+          if (!header)
+            throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
+          headers.push(header);
+        }
+        await take(bytes, headers);
       }
-      await take(bytes, headers);
+    } finally {
+      if (spareBuffers.length < sparesKept) spareBuffers.push(buffer);
     }
+  }
+
+  /** Whether anything was written of a frame after the first `frames`, committed or not. */
+  async hasFrameAfter(log: WalHeader, frames: number): Promise<boolean> {
+    const bytes = Buffer.alloc(frameHeaderBytes);
+    const at = walHeaderBytes + frames * frameBytes(log.pageSize);
+    const { bytesRead } = (await this.handle?.read(bytes, 0, bytes.length, at)) ?? { bytesRead: 0 };
+    if (bytesRead === 0) return false;
+    const frame = parseFrameHeader(bytes, 0);
+    return frame.salt1 === log.salt1 || frame.salt2 === log.salt2;
   }
 
   /** The checksum after frame number `frames`, as that frame says it. */
   async sumAfter(log: WalHeader, frames: number): Promise<WalSum> {
-    const bytes = this.buffer.subarray(0, frameHeaderBytes);
+    const bytes = Buffer.alloc(frameHeaderBytes);
     await this.readExactly(bytes, walHeaderBytes + (frames - 1) * frameBytes(log.pageSize));
     return parseFrameHeader(bytes, 0).sum;
   }

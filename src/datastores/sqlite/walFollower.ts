@@ -6,22 +6,25 @@
  * before the question and `hi` after the answer. What a look finds was not counted when the look before it asked, so it
  * became visible after that look's `lo` (tLo) and before this one's `hi` (tHi).
  */
-import { stat } from 'node:fs/promises';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
-import { markFile, saveRest } from './restMark.js';
+import { type FileMark, isSettled, isStill, MainFile, markOf } from './mainFile.js';
+import { saveRest } from './restMark.js';
 import { SegmentWriter } from './segmentWriter.js';
 import { BrokenLog, WalFile } from './walFile.js';
 import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
-import { WalPins } from './walPins.js';
+import { type LogState, WalPins } from './walPins.js';
 
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
+/** A look that is earlier than the one before by more than this means that the clock was set back, µs. */
+const setBackMicros = 1_000_000;
+/** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
+const idleTellMs = 10_000;
 
 export class WalFollower {
-  private readonly clock = new BracketClock();
   private readonly pageSize: number;
   private dbPages: number;
   /** The log's present life; null while there never was a frame. */
@@ -37,14 +40,20 @@ export class WalFollower {
   private epochStart: number;
   /** The `lo` of the look before. */
   private seenLo: number;
+  /** The log and the file as they were when everything written to the log was read. */
+  private quiet: { wal: FileMark; main: FileMark } | null = null;
+  private toldAt = 0;
+  /** For which place there is a note of rest already. */
+  private restNoted = '';
 
   private constructor(
     private readonly request: AttachRequest,
-    private readonly inode: bigint,
+    private readonly main: MainFile,
     private readonly pins: WalPins,
     private readonly wal: WalFile,
     private readonly writer: SegmentWriter,
     point: AttachPoint,
+    private readonly clock: BracketClock,
   ) {
     this.pageSize = point.pageSize;
     this.dbPages = point.dbPages;
@@ -65,8 +74,8 @@ export class WalFollower {
     request: AttachRequest,
     from: AttachFrom,
     emit: (event: SessionEvent) => void,
+    clock = new BracketClock(),
   ): Promise<WalFollower> {
-    const { ino } = await stat(request.file, { bigint: true });
     const pins = await WalPins.open(request.file);
     const wal = new WalFile(`${request.file}-wal`);
     try {
@@ -83,7 +92,9 @@ export class WalFollower {
       const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
       const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
       const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
-      return new WalFollower(request, ino, pins, wal, writer, point);
+      const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
+      await main.note();
+      return new WalFollower(request, main, pins, wal, writer, point, clock);
     } catch (error) {
       await wal.close();
       await pins.close();
@@ -115,12 +126,16 @@ export class WalFollower {
         throw new BrokenLog('the write-ahead log disappeared although a reader protected it');
       }
       if (header && this.epoch && sameLog(header, this.epoch) && state.frames !== this.frames) {
+        // All that is read below was committed before this, so it lies over the file that is checked here.
+        await this.checkMain(state);
         await this.read(state.frames, this.writer.timesBetween(this.seenLo, hi));
         found = true;
       }
     }
+    // A clock that was set back tells nothing until it has caught up. What was given a time is covered all the same: what
+    // comes later gets a greater one.
+    this.writer.covered(lo < this.seenLo - setBackMicros ? this.writer.axis : lo);
     this.seenLo = Math.max(this.seenLo, lo);
-    this.writer.covered(lo);
     if (found && this.soft) {
       // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
       await this.pins.movePin();
@@ -132,6 +147,31 @@ export class WalFollower {
     return found;
   }
 
+  /**
+   * A look that asks the filesystem alone, where everything written to the log was read before: while neither the log nor
+   * the file changes, nothing can be committed. False where only a real look can tell.
+   */
+  glance(): boolean {
+    if (!this.quiet) return false;
+    const { lo } = this.clock.now();
+    if (!isStill(this.wal.path, this.quiet.wal) || !isStill(this.request.file, this.quiet.main)) {
+      this.quiet = null;
+      return false;
+    }
+    this.seenLo = Math.max(this.seenLo, lo);
+    this.writer.covered(lo);
+    return true;
+  }
+
+  /** Says how far time is covered, of a database at rest less often. */
+  tellCoverage(): void {
+    const now = Date.now();
+    // All databases tell in the same moments, so that the catalog is written to in these alone.
+    if (this.quiet && Math.floor(now / idleTellMs) === Math.floor(this.toldAt / idleTellMs)) return;
+    this.toldAt = now;
+    this.writer.tellCoverage();
+  }
+
   /** Finishes the segment by size or age. */
   async finishIfDue(): Promise<void> {
     await this.writer.sealIfDue();
@@ -140,8 +180,9 @@ export class WalFollower {
   /** What needs no haste: is it still the same file; tell how far time is covered; note that all is at rest. */
   async onSlowPoll(): Promise<void> {
     await this.checkFiles();
-    this.writer.tellCoverage();
+    this.tellCoverage();
     if (this.soft) await this.noteRest();
+    await this.quieten();
   }
 
   /** Everything up to now in sealed segments; coveredTo has passed the times of all that was committed before the call. */
@@ -149,7 +190,7 @@ export class WalFollower {
     await this.checkFiles();
     await this.look();
     const target = this.writer.axis;
-    for (let i = 0; i < fenceLooks && this.seenLo < target; i++) {
+    for (let i = 0; i < fenceLooks && this.writer.coveredTo < target; i++) {
       await new Promise((resolve) => setTimeout(resolve, 1));
       await this.look();
     }
@@ -196,6 +237,7 @@ export class WalFollower {
       if (state?.frames !== this.frames) throw new BrokenLog('the log changed although its writers were locked out');
       this.pinnedUpTo = state.frames;
       this.soft = state.copied === state.frames;
+      await this.checkMain(state);
     } finally {
       await this.pins.unlockWrites();
     }
@@ -209,6 +251,7 @@ export class WalFollower {
     await this.fence();
     for (let i = 0; this.soft && i < 10 && !(await this.noteRest()); i++) {
       await new Promise((resolve) => setTimeout(resolve, 10));
+      await this.checkFiles();
     }
   }
 
@@ -234,12 +277,38 @@ export class WalFollower {
    */
   private async soften(): Promise<void> {
     this.soft = await this.pins.tryPin((state) => state?.frames === this.frames && state.copied === this.frames);
+    // What was copied until now explains the writes until now; from here on there must be none.
+    if (this.soft) await this.checkMain({ frames: this.frames, copied: this.frames });
   }
 
   private async checkFiles(): Promise<void> {
-    const found = await stat(this.request.file, { bigint: true });
-    if (found.ino !== this.inode) throw new BrokenLog('the database file was replaced by another one');
+    const state = await this.pins.state();
+    if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+    await this.checkMain(state);
     if (!(await this.wal.sameFile())) throw new BrokenLog('the write-ahead log file was replaced by another one');
+  }
+
+  /** Notes that nothing unread was written to the log. The order matters: what is written after the mark changes it. */
+  private async quieten(): Promise<void> {
+    const main = this.main.settledMark();
+    const wal = await markOf(this.wal.path).catch(() => null);
+    if (!main || !wal || !isSettled(wal)) return;
+    if (wal.size !== '0') {
+      const header = await this.wal.header();
+      if (!header || !this.epoch || !sameLog(header, this.epoch)) return;
+      if (await this.wal.hasFrameAfter(header, this.frames)) return;
+    }
+    const state = await this.pins.state();
+    if (state?.frames !== this.frames && !(state?.frames === 0 && this.soft)) return;
+    this.quiet = { wal, main };
+    await this.pins.closeSpares();
+  }
+
+  private async checkMain(before: LogState): Promise<void> {
+    await this.main.check(before, this.soft, {
+      state: () => this.pins.state(),
+      idle: () => this.pins.checkpoint(),
+    });
   }
 
   /** The log was restarted. @throws BrokenLog unless that is known to have lost nothing */
@@ -254,6 +323,7 @@ export class WalFollower {
     this.frames = 0;
     this.sum = { ...header.sum };
     this.epochStart = this.writer.ordinal;
+    this.main.newLife();
   }
 
   private async read(upTo: number, times: { tLo: number; tHi: number }): Promise<void> {
@@ -281,9 +351,12 @@ export class WalFollower {
   }
 
   private async noteRest(): Promise<boolean> {
-    const file = await markFile(this.request.file);
+    const file = this.main.settledMark();
     if (!file) return false;
     const { generation, ordinal, end } = this.writer;
+    const place = `${ordinal} ${file.changedNanos}`;
+    if (place === this.restNoted) return true;
+    this.restNoted = place;
     await saveRest(this.request.spool, { generation, ordinal, continuation: end, file });
     return true;
   }

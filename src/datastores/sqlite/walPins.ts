@@ -19,30 +19,24 @@ export interface LogState {
 }
 
 export class WalPins {
+  private writer: Connection | null = null;
   private current = 0;
   private pinned = [false, false];
 
   private constructor(
-    private readonly writer: Connection,
+    private readonly file: string,
     private readonly checkpointer: Connection,
-    private readonly pins: readonly [Connection, Connection],
+    /** One of them holds the pin; the other and the writer are opened when they are needed. */
+    private readonly pins: [Connection | null, Connection | null],
   ) {}
 
   static async open(file: string): Promise<WalPins> {
-    const opened: Connection[] = [];
+    // The pins are read-only: the last connection that closes would copy and delete the log, a read-only one cannot.
+    const pin = await openReading(file, 'read-only');
     try {
-      const next = async (mode: 'read-only' | 'read-write') => {
-        const connection = await Connection.open(fileUri(file), mode);
-        opened.push(connection);
-        // Reading once makes the connection open the log; before that SQLite could not say anything about it.
-        await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
-        return connection;
-      };
-      // The pins are read-only: the last connection that closes would copy and delete the log, a read-only one cannot.
-      const pins: [Connection, Connection] = [await next('read-only'), await next('read-only')];
-      return new WalPins(await next('read-write'), await next('read-write'), pins);
+      return new WalPins(file, await openReading(file, 'read-write'), [pin, null]);
     } catch (error) {
-      for (const connection of opened.reverse()) await connection.close();
+      await pin.close();
       throw error;
     }
   }
@@ -58,9 +52,13 @@ export class WalPins {
     }
   }
 
-  /** Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. */
-  async checkpoint(): Promise<void> {
-    await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+  /**
+   * Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. False where another
+   * program is about to do so.
+   */
+  async checkpoint(): Promise<boolean> {
+    const [answer] = await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+    return answer?.busy === 0;
   }
 
   async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
@@ -76,6 +74,7 @@ export class WalPins {
     const deadline = Date.now() + patienceMs;
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
       try {
+        this.writer ??= await openReading(this.file, 'read-write');
         await this.writer.run('BEGIN IMMEDIATE');
         return true;
       } catch (error) {
@@ -87,7 +86,7 @@ export class WalPins {
   }
 
   async unlockWrites(): Promise<void> {
-    await this.writer.run('ROLLBACK');
+    await this.writer?.run('ROLLBACK');
   }
 
   /** Takes a new pin at the newest commit and lets the old one go afterwards, so that there is always one. */
@@ -123,11 +122,23 @@ export class WalPins {
 
   /** The pins go last, see open. */
   async close(): Promise<void> {
-    for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection.close();
+    for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection?.close();
+  }
+
+  /** Closes what a database at rest does not need; it is opened again when it is. */
+  async closeSpares(): Promise<void> {
+    const spare = this.pins[1 - this.current];
+    if (this.pinned[1 - this.current]) return;
+    this.pins[1 - this.current] = null;
+    await spare?.close();
+    const { writer } = this;
+    this.writer = null;
+    await writer?.close();
   }
 
   private async begin(index: number): Promise<void> {
-    const connection = this.pins[index] as Connection;
+    const connection = this.pins[index] ?? (await openReading(this.file, 'read-only'));
+    this.pins[index] = connection;
     for (let attempt = 1; !this.pinned[index]; attempt++) {
       await connection.run('BEGIN');
       try {
@@ -146,6 +157,18 @@ export class WalPins {
     if (!this.pinned[index]) return;
     this.pinned[index] = false;
     await this.pins[index]?.run('ROLLBACK');
+  }
+}
+
+/** Reading once makes the connection open the log; before that SQLite could not say anything about it. */
+async function openReading(file: string, mode: 'read-only' | 'read-write'): Promise<Connection> {
+  const connection = await Connection.open(fileUri(file), mode);
+  try {
+    await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
+    return connection;
+  } catch (error) {
+    await connection.close();
+    throw error;
   }
 }
 

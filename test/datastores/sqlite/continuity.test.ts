@@ -1,56 +1,14 @@
 /** A capture that is interrupted in every way: it goes on without a gap where the log allows it, and says so where not. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type TestContext, test } from 'node:test';
-import type { LogCapture } from '../../../src/datastores/datastore.js';
+import { test } from 'node:test';
 import { Fault } from '../../../src/errors.js';
 import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
-import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
-import { ask, start, until } from '../../support/sqlitePrograms.js';
-
-let writers = 0;
-
-/** Each call is another writer, with tables of its own. */
-async function committed(t: TestContext, bench: SqliteBench, dir: string, name: string, count = 20): Promise<void> {
-  await start(t, 'write', bench.file, path.join(dir, `${name}.log`), String(++writers), String(count), '7').done;
-}
-
-/** Another program that reads all the while, so that the log outlives its writers. */
-async function holding(t: TestContext, bench: SqliteBench): Promise<{ release(): Promise<unknown> }> {
-  const reader = start(t, 'hold', bench.file);
-  if (reader.child.stdout) await once(reader.child.stdout, 'data');
-  return {
-    release: () => {
-      reader.child.stdin?.end();
-      return reader.done;
-    },
-  };
-}
-
-/** Recovers to the newest position and compares everything with the source itself. */
-async function assertNewestIsExact(
-  t: TestContext,
-  bench: SqliteBench,
-  capture: LogCapture,
-  name: string,
-): Promise<void> {
-  const { position } = await capture.fence();
-  const cut = await bench.archive.locate(bench.datastore, { position }, position.stretch);
-  const base = bench.archive.baseFor(cut);
-  assert.ok(base, `no backup in generation ${position.stretch}`);
-  const home = await bench.archive.recover(bench.datastore, cut, base, name);
-  const [source, copy] = await ask<{ hash: string; check: string }[]>(
-    t,
-    'content',
-    bench.file,
-    path.join(home, 'database.db'),
-  );
-  assert.equal(copy?.check, 'ok');
-  assert.equal(copy?.hash, source?.hash);
-}
+import { sqliteBench } from '../../support/sqliteBench.js';
+import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';
+import { ask, until } from '../../support/sqlitePrograms.js';
 
 test('a killed engine process costs nothing while the log goes on', async (t) => {
   const dir = await scratchDir(t);
@@ -64,12 +22,7 @@ test('a killed engine process costs nothing while the log goes on', async (t) =>
     assert.ok(pid);
     process.kill(pid, 'SIGKILL');
     await writer;
-    await until('the capture is healthy again', async () =>
-      capture.fence().then(
-        () => true,
-        () => false,
-      ),
-    );
+    await attached(capture);
   }
   assert.deepEqual(
     bench.archive.stretches.map(({ stretch }) => stretch),
@@ -101,12 +54,7 @@ test('captured log that was not archived when everything was killed is archived 
   assert.ok(pid);
   process.kill(pid, 'SIGKILL');
   bench.archive.refuseWith = null;
-  await until('everything is archived', async () =>
-    capture.fence().then(
-      () => true,
-      () => false,
-    ),
-  );
+  await attached(capture);
   await until('the capture is healthy', () => capture.health().healthy);
   assert.deepEqual(
     bench.archive.stretches.map(({ reason }) => reason),
@@ -115,7 +63,7 @@ test('captured log that was not archived when everything was killed is archived 
   await assertNewestIsExact(t, bench, capture, 'after');
   await capture.stop();
   assert.deepEqual(
-    (await readdir(spool)).filter((name) => name !== 'rest.json'),
+    (await readdir(spool)).filter((name) => !['rest.json', 'main-file.json'].includes(name)),
     [],
   );
 });
@@ -195,12 +143,7 @@ test('a database file that was replaced starts a new generation', async (t) => {
   await rename(other, bench.file);
   for (const ending of ['-wal', '-shm']) await rename(`${bench.file}${ending}`, `${other}${ending}`);
   await until('a new generation begins', () => bench.archive.stretches.length === 2);
-  await until('it is attached', async () =>
-    capture.fence().then(
-      () => true,
-      () => false,
-    ),
-  );
+  await attached(capture);
   await bench.backup(capture, 'base-2');
   await committed(t, bench, dir, 'a');
   await assertNewestIsExact(t, bench, capture, 'after');
@@ -229,12 +172,7 @@ test('captured log that the disk spoils before it is archived ends the generatio
   await until('a new generation begins', () => bench.archive.stretches.length === 2);
   assert.match(bench.archive.stretches[1]?.reason ?? '', /damaged/);
   assert.equal(bench.archive.segments.length, 0);
-  await until('it is attached', async () =>
-    capture.fence().then(
-      () => true,
-      () => false,
-    ),
-  );
+  await attached(capture);
   await bench.backup(capture, 'base-2');
   await assertNewestIsExact(t, bench, capture, 'after');
   await capture.stop();

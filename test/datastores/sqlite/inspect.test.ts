@@ -48,14 +48,29 @@ test('what is no database is refused, naming the argument', async (t) => {
   }
 });
 
-test('a database that may not be written to is refused', {
-  skip: process.getuid?.() === 0 && 'root may write anywhere',
-}, async (t) => {
+test('a database that may not be written to is refused', async (t) => {
   const dir = await scratchDir(t);
-  const datastore = createSqliteDatastore();
-  t.after(() => datastore.close());
-  const file = path.join(dir, 'a.db');
-  await ask(t, 'setup', file);
-  await chmod(file, 0o400);
-  await assert.rejects(datastore.inspect(`sqlite://${file}`), { code: 'INVALID_ARGUMENT' });
+  await chmod(dir, 0o755);
+  const places = { open: 0o777, closed: 0o555 };
+  const files: string[] = [];
+  for (const [name, mode] of Object.entries(places)) {
+    await mkdir(path.join(dir, name));
+    for (const [file, fileMode] of [
+      ['writable', 0o666],
+      ['readable', 0o444],
+    ] as const) {
+      files.push(path.join(dir, name, file));
+      await ask(t, 'setup', path.join(dir, name, file));
+      await chmod(path.join(dir, name, file), fileMode);
+    }
+    await chmod(path.join(dir, name), mode);
+  }
+  const refusals = await ask<(string | null)[]>(t, 'inspect', ...files);
+  const ofFile = /may not write to the database file/;
+  assert.equal(refusals[0], null);
+  assert.match(refusals[1] ?? '', ofFile);
+  assert.match(refusals[2] ?? '', /may not write to the directory/);
+  assert.match(refusals[3] ?? '', ofFile);
+  // So that whoever is not root can remove it.
+  await chmod(path.join(dir, 'closed'), 0o755);
 });

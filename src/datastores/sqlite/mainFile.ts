@@ -1,0 +1,131 @@
+/**
+ * Notices when the database file itself is not the one whose log is captured. In WAL mode only checkpoints write to it, and
+ * what they wrote shows in the count of copied frames; any other write means that somebody put other content there, and
+ * the log captured from then on would continue something else. The note kept in the spool tells the same over an outage.
+ */
+import { type BigIntStats, statSync } from 'node:fs';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { BrokenLog } from './walFile.js';
+import type { LogState } from './walPins.js';
+
+/** What identifies the content of a file as far as the filesystem tells; decimal text, to be kept as JSON. */
+export interface FileMark {
+  inode: string;
+  size: string;
+  modifiedNanos: string;
+  /** The inode's change time: no program can set it, as it can the time of modification. */
+  changedNanos: string;
+}
+
+/** Change times are as coarse as the kernel's timer; a mark younger than this could miss a write that follows at once. */
+const coarsestTickNanos = 20_000_000n;
+/** Some filesystems keep whole seconds only, one of them even ones only. */
+const coarsestSecondNanos = 2_100_000_000n;
+const nanosPerSecond = 1_000_000_000n;
+
+export async function markOf(file: string): Promise<FileMark> {
+  return asMark(await stat(file, { bigint: true }));
+}
+
+/** Whether a file is as it was marked; cheaper than marking it anew, for files that are looked at all the time. */
+export function isStill(file: string, mark: FileMark): boolean {
+  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return found !== undefined && sameContent(asMark(found), mark);
+}
+
+function asMark({ ino, size, mtimeNs, ctimeNs }: BigIntStats): FileMark {
+  return { inode: `${ino}`, size: `${size}`, modifiedNanos: `${mtimeNs}`, changedNanos: `${ctimeNs}` };
+}
+
+/** Whether the file cannot have been written to after a first mark of it and before a second one. */
+export function sameContent(a: Omit<FileMark, 'modifiedNanos'>, b: Omit<FileMark, 'modifiedNanos'>): boolean {
+  return a.inode === b.inode && a.size === b.size && a.changedNanos === b.changedNanos;
+}
+
+/** Whether the last change is so long past that another one would show in the mark. */
+export function isSettled(mark: FileMark): boolean {
+  const changed = BigInt(mark.changedNanos);
+  const tick = changed % nanosPerSecond === 0n ? coarsestSecondNanos : coarsestTickNanos;
+  return BigInt(Date.now()) * 1_000_000n - changed >= tick;
+}
+
+export class MainFile {
+  private noted = '';
+
+  constructor(
+    private readonly file: string,
+    private readonly spool: string,
+    private readonly generation: number,
+    /** The file as it was checked last. */
+    private mark: FileMark,
+    /** Frames of the log's present life that were copied before that mark was taken, at least. */
+    private copied: number,
+  ) {}
+
+  /**
+   * Proves that only checkpoints wrote since the last call. `before` is a state asked for before the call, and `state` asks
+   * again. Where nothing can be copied (`soft`, see walPins) nothing may have been written at all. Elsewhere a checkpoint that
+   * runs just now is given time; `idle` tells that none does.
+   *
+   * What this cannot tell is a foreign write between two calls with a checkpoint between them, too.
+   * @throws BrokenLog
+   */
+  async check(
+    before: LogState,
+    soft: boolean,
+    log: { state(): Promise<LogState | null>; idle(): Promise<boolean> },
+  ): Promise<void> {
+    const now = await markOf(this.file);
+    if (now.inode !== this.mark.inode) throw new BrokenLog('the database file was replaced by another one');
+    if (now.modifiedNanos !== this.mark.modifiedNanos || now.size !== this.mark.size) {
+      const copied = before.copied > this.copied ? before.copied : ((await log.state())?.copied ?? 0);
+      if (copied <= this.copied) {
+        // The next call decides when a checkpoint is in the middle of its work.
+        if (!soft && !(await log.idle())) return;
+        throw new BrokenLog('the database file was written to by something that is not SQLite');
+      }
+    }
+    this.mark = now;
+    this.copied = before.copied;
+    await this.note();
+  }
+
+  /** The log has a new life, of which nothing is copied. */
+  newLife(): void {
+    this.copied = 0;
+  }
+
+  /** The mark checked last, or null while the last change is too recent for a mark to tell. */
+  settledMark(): FileMark | null {
+    return isSettled(this.mark) ? this.mark : null;
+  }
+
+  /** Keeps the mark for the next attachment. */
+  async note(): Promise<void> {
+    const text = JSON.stringify({ version: 1, generation: this.generation, file: this.mark });
+    if (text === this.noted) return;
+    this.noted = text;
+    const name = noteIn(this.spool);
+    await writeFile(`${name}.part`, text, { mode: 0o600 });
+    await rename(`${name}.part`, name);
+  }
+}
+
+/** Whether the file is still as the capture of this generation last saw it. */
+export async function isAsNoted(spool: string, generation: number, mark: FileMark): Promise<boolean> {
+  try {
+    const note = JSON.parse(await readFile(noteIn(spool), 'utf8')) as {
+      version: number;
+      generation: number;
+      file: FileMark;
+    };
+    return note.version === 1 && note.generation === generation && sameContent(note.file, mark);
+  } catch {
+    return false;
+  }
+}
+
+function noteIn(spool: string): string {
+  return path.join(spool, 'main-file.json');
+}

@@ -1,0 +1,85 @@
+/** An archive that is full or hangs: the application goes on, what waits is held to a cap, and it heals by itself. */
+import assert from 'node:assert/strict';
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { Fault } from '../../../src/errors.js';
+import { scratchDir } from '../../support/scratch.js';
+import { sqliteBench } from '../../support/sqliteBench.js';
+import { assertNewestIsExact, attached, committed } from '../../support/sqliteHistory.js';
+import { ask, until } from '../../support/sqlitePrograms.js';
+
+const retainBytes = 300_000;
+const tuning = { sealBytes: 50_000, retainBytes, pollMs: 50 };
+
+test('a full archive turns the capture red; past the cap it lets go of the log, and heals by itself', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: tuning });
+  const { archive, file } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const whole = await capture.fence();
+  archive.refuseWith = new Fault('STORAGE_FULL', 'The storage is full', { hint: 'Free some space.' });
+  await committed(t, bench, dir, 'a', 20);
+  await until('it is told', () => /storage is full.*Free some space/.test(capture.health().message ?? ''));
+  for (let i = 0; !/let go/.test(capture.health().message ?? ''); i++) {
+    assert.ok(i < 60, 'the cap was never reached');
+    await committed(t, bench, dir, `b${i}`, 20);
+  }
+  assert.equal(capture.health().healthy, false);
+  await assert.rejects(capture.fence(), { code: 'DATASTORE_UNAVAILABLE' });
+  // The application may do everything, also what a capture would not let it.
+  for (let i = 0; i < 3; i++) {
+    await committed(t, bench, dir, `c${i}`, 30);
+    const [[row] = []] = await ask<{ busy: number }[][]>(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');
+    assert.equal(row?.busy, 0);
+  }
+  const spool = path.join(bench.instance.home, 'log-spool');
+  let kept = 0;
+  for (const name of await readdir(spool)) kept += (await stat(path.join(spool, name))).size;
+  // What was open when the cap was reached comes on top: no more than a piece, or the last transaction.
+  assert.ok(kept < 2 * retainBytes, `${kept} bytes are kept`);
+
+  archive.refuseWith = null;
+  await attached(capture);
+  await until('it is healthy', () => capture.health().healthy);
+  assert.deepEqual(
+    archive.stretches.map(({ stretch, because }) => [stretch, because]),
+    [
+      ['1', 'FIRST_BACKUP'],
+      ['2', 'LOG_GAP'],
+    ],
+  );
+  assert.match(archive.stretches[1]?.reason ?? '', /let go/);
+  // What was captured before is not lost: the first generation reaches further than when the trouble began.
+  assert.ok((archive.ofStretch('1').at(-1)?.last ?? 0) > whole.position.ordinal);
+  await bench.backup(capture, 'base-2');
+  await committed(t, bench, dir, 'd', 3);
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  await capture.stop();
+});
+
+test('an archive that hangs turns the capture red, and a capture can be stopped all the same', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { ...tuning, retainBytes: 1 << 30, hangMs: 20 } });
+  let capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await capture.fence();
+  let answer: () => void = () => {};
+  bench.archive.refuseAfter = new Promise((resolve) => {
+    answer = resolve;
+  });
+  await committed(t, bench, dir, 'a');
+  const limit = new AbortController();
+  const fence = capture.fence(limit.signal);
+  await until('it is told', () => /has not answered/.test(capture.health().message ?? ''));
+  limit.abort(new Fault('STORAGE_UNAVAILABLE', 'too late'));
+  await assert.rejects(fence, { code: 'STORAGE_UNAVAILABLE' });
+  await capture.stop();
+  answer();
+  bench.archive.refuseAfter = null;
+  capture = await bench.capture(bench.archive.resumePoint());
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  assert.equal(bench.archive.stretches.length, 1);
+  await capture.stop();
+});

@@ -1,0 +1,64 @@
+/** The machine's clock is set while a log is followed: times along the log never fall, and what is covered stays resolved. */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { test } from 'node:test';
+import { BracketClock } from '../../../src/datastores/sqlite/bracketClock.js';
+import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/engineProtocol.js';
+import type { SegmentTransaction } from '../../../src/datastores/sqlite/segmentFormat.js';
+import { sealedHead } from '../../../src/datastores/sqlite/spool.js';
+import { WalFollower } from '../../../src/datastores/sqlite/walFollower.js';
+import { scratchDir } from '../../support/scratch.js';
+import { ask } from '../../support/sqlitePrograms.js';
+
+const hourMillis = 3_600_000;
+
+for (const [name, shift] of [
+  ['back', -hourMillis],
+  ['forward and back again', hourMillis],
+] as const) {
+  test(`the clock is set an hour ${name}`, async (t) => {
+    const dir = await scratchDir(t);
+    const file = path.join(dir, 'a.db');
+    await ask(t, 'setup', file, 'PRAGMA journal_mode=WAL');
+    let offset = 0;
+    const clock = new BracketClock(() => Date.now() + offset);
+    const request: AttachRequest = {
+      file,
+      spool: dir,
+      archived: null,
+      tuning: {
+        pollMs: 1000,
+        pauseMs: 2,
+        sealBytes: 1 << 20,
+        sealAgeMs: 1000,
+        restartBytes: 1 << 20,
+        idleRestartBytes: 1 << 20,
+        retainBytes: 1 << 30,
+        hangMs: 1000,
+      },
+    };
+    const events: SessionEvent[] = [];
+    const from = { known: null, gap: null, unwatched: null };
+    const follower = await WalFollower.attach(request, from, (event) => events.push(event), clock);
+    t.after(() => follower.close());
+    // What each fence answered, and how many transactions an instant of its window keeps.
+    const told: { coveredTo: number; ordinal: number }[] = [];
+    for (const next of [0, shift, shift, 0, 0]) {
+      offset = next;
+      await ask(t, 'run', file, "INSERT INTO data (text) VALUES ('x')");
+      const { coveredTo, axis, ordinal } = await follower.fence();
+      assert.ok(coveredTo >= axis, 'what was given a time is covered');
+      told.push({ coveredTo, ordinal });
+    }
+    const times: SegmentTransaction[] = [];
+    for (const event of events)
+      if (event.type === 'sealed') times.push(...(await sealedHead(event.sealed)).transactions);
+    assert.equal(times.length, 5);
+    for (const [i, { tLo, tHi }] of times.entries()) {
+      assert.ok(tLo <= tHi && tHi > (times[i - 1]?.tHi ?? 0), 'times rise along the log');
+    }
+    for (const { coveredTo, ordinal } of told) {
+      assert.equal(times.filter(({ tHi }) => tHi <= coveredTo).length, ordinal, 'a covered instant keeps its cut');
+    }
+  });
+}

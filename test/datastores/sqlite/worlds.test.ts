@@ -1,0 +1,162 @@
+/** Worlds a capture lives through: others' locks and readers, checkpoints of every kind, sizes beyond any buffer. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { instant } from '../../../src/instant.js';
+import { scratchDir } from '../../support/scratch.js';
+import { sqliteBench } from '../../support/sqliteBench.js';
+import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';
+import { ask, start, until } from '../../support/sqlitePrograms.js';
+
+test('killed while the application writes and truncates the log: both sides of the gap are exact', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { sealAgeMs: 50 } });
+  const { archive, datastore, file } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const log = path.join(dir, 'writer.log');
+  const writer = start(t, 'write', file, log, '900', '1000000', '11');
+  await until('some of it is archived', () => archive.segments.length > 3);
+  const { pid } = datastore.engine;
+  assert.ok(pid);
+  process.kill(pid, 'SIGSTOP');
+  process.kill(pid, 'SIGKILL');
+  // Nobody protects the log now: it is emptied until something of it is lost for certain.
+  await until('a new generation begins', async () => {
+    await ask(t, 'run', file, 'PRAGMA busy_timeout=100', 'PRAGMA wal_checkpoint(TRUNCATE)').catch(() => {});
+    if (archive.stretches.length === 1) {
+      const again = datastore.engine.pid;
+      if (again && again !== pid) process.kill(again, 'SIGKILL');
+    }
+    return archive.stretches.length > 1;
+  });
+  await attached(capture);
+  const generation = archive.stretches.at(-1)?.stretch ?? '';
+  await bench.backup(capture, 'base-2');
+  const closed = once(writer.child, 'close');
+  writer.child.kill('SIGKILL');
+  await closed;
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  // Any instant of the first generation's window gives a prefix of what the writer committed, up to its very end.
+  const base = archive.backups[0];
+  const end = archive.coverage.get('1');
+  assert.ok(base && end);
+  const from = base.facts.consistentAt;
+  const files: string[] = [];
+  for (const [i, at] of [from, instant(Math.floor((from + end) / 2)), end].entries()) {
+    const cut = await archive.locate(datastore, { at }, '1');
+    files.push(path.join(await archive.recover(datastore, cut, base, `prefix-${i}`), 'database.db'));
+  }
+  const found = await ask<{ n: number; hash: string; check: string }[]>(t, 'content', ...files);
+  const chosen = JSON.stringify(found.map(({ n }) => n));
+  const { hashes } = await ask<{ hashes: Record<number, string> }>(t, 'replay', file, chosen, log);
+  for (const { n, hash, check } of found) {
+    assert.equal(check, 'ok');
+    assert.equal(hash, hashes[n]);
+  }
+  assert.notEqual(generation, '1');
+  await capture.stop();
+});
+
+test('a long reader keeps the log from restarting; fences and recoveries go on, and it restarts afterwards', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { restartBytes: 20_000, idleRestartBytes: 20_000, pollMs: 50 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const reader = await holding(t, bench);
+  await committed(t, bench, dir, 'a', 60);
+  await assertNewestIsExact(t, bench, capture, 'held');
+  await reader.release();
+  await committed(t, bench, dir, 'b', 60);
+  await until('all of the log is copied', async () => {
+    const [[row] = []] = await ask<{ log: number; checkpointed: number }[][]>(
+      t,
+      'run',
+      bench.file,
+      'PRAGMA wal_checkpoint=NOOP',
+    );
+    return row?.log === row?.checkpointed;
+  });
+  await committed(t, bench, dir, 'c', 5);
+  await assertNewestIsExact(t, bench, capture, 'released');
+  assert.equal(bench.archive.stretches.length, 1);
+  await capture.stop();
+});
+
+test('a database is adopted while another program holds a lock only once that ends', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { pragmas: ['PRAGMA journal_mode=DELETE'] });
+  const { datastore, instance, file } = bench;
+  await ask(t, 'run', file, 'PRAGMA journal_mode=DELETE');
+  const writer = start(t, 'lock', file);
+  if (writer.child.stdout) await once(writer.child.stdout, 'data');
+  await assert.rejects(datastore.adopt(instance), { code: 'INSTANCE_NOT_READY' });
+  writer.child.stdin?.end();
+  await writer.done;
+  await datastore.adopt(instance);
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a', 5);
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  await capture.stop();
+});
+
+test('fences at the same time each cover what was committed before they were asked for', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, { capture: { sealAgeMs: 3_600_000, pollMs: 60_000 } });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  let last = 0;
+  for (let i = 0; i < 3; i++) {
+    const early = [capture.fence(), capture.fence()];
+    await ask(t, 'run', bench.file, `INSERT INTO ledger VALUES (${-1 - i}, 0, 0)`);
+    const late = await Promise.all([capture.fence(), capture.fence()]);
+    await Promise.all(early);
+    for (const { position } of late) assert.ok(position.ordinal > last);
+    last = late[0].position.ordinal;
+  }
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  await capture.stop();
+});
+
+test('a transaction of 300 MB that grows the database across 1 GiB, in bounded memory', {
+  skip: process.env.PITR_TEST_LONG !== '1' && 'it writes gigabytes; npm run test:long does it',
+}, async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, {
+    // Just below the page that SQLite's locks occupy, which is never written.
+    pragmas: [
+      'PRAGMA page_size=65536',
+      'PRAGMA journal_mode=OFF',
+      'CREATE TABLE big (a)',
+      'INSERT INTO big VALUES (zeroblob(900000000))',
+    ],
+  });
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await ask(t, 'run', bench.file, 'PRAGMA wal_autocheckpoint=0', 'INSERT INTO big VALUES (zeroblob(300000000))');
+  const { position } = await capture.fence();
+  const status = await readFile(`/proc/${bench.datastore.engine.pid}/status`, 'utf8');
+  const peak = Number(/VmHWM:\s*(\d+)/.exec(status)?.[1]) / 1024;
+  t.diagnostic(`peak memory of the engine process ${Math.round(peak)} MiB`);
+  assert.ok(peak < 200, `${peak} MiB`);
+  const cut = await bench.archive.locate(bench.datastore, { position }, position.stretch);
+  const base = bench.archive.baseFor(cut);
+  assert.ok(base);
+  const home = await bench.archive.recover(bench.datastore, cut, base, 'recovered');
+  const [rows, [check]] = await ask<[{ length: number }[], { integrity_check: string }[]]>(
+    t,
+    'run',
+    path.join(home, 'database.db'),
+    'SELECT length(a) AS length FROM big',
+    'PRAGMA integrity_check(1)',
+  );
+  assert.deepEqual(
+    rows.map(({ length }) => length),
+    [900_000_000, 300_000_000],
+  );
+  assert.equal(check?.integrity_check, 'ok');
+  await capture.stop();
+});
