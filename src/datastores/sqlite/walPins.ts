@@ -25,8 +25,8 @@ export class WalPins {
 
   private constructor(
     private readonly file: string,
-    private readonly checkpointer: Connection,
-    /** One of them holds the pin; the other and the writer are opened when they are needed. */
+    private checkpointer: Connection | null,
+    /** One of them holds the pin; every other connection is opened when it is needed. */
     private readonly pins: [Connection | null, Connection | null],
   ) {}
 
@@ -44,7 +44,7 @@ export class WalPins {
   /** Asks SQLite without touching anything (`NOOP` takes no lock). Null where the database is not in WAL mode. */
   async state(): Promise<LogState | null> {
     for (let attempt = 1; ; attempt++) {
-      const answer = logState(await this.checkpointer.all('PRAGMA wal_checkpoint=NOOP'));
+      const answer = logState(await (await this.asking()).all('PRAGMA wal_checkpoint=NOOP'));
       // Busy means that a process is rebuilding the wal-index: a matter of milliseconds.
       if (answer !== 'busy') return answer;
       if (attempt === 100) throw new Error('SQLite could not read the state of the log for a second');
@@ -57,15 +57,16 @@ export class WalPins {
    * program is about to do so.
    */
   async checkpoint(): Promise<boolean> {
-    const [answer] = await this.checkpointer.all('PRAGMA wal_checkpoint=PASSIVE');
+    const [answer] = await (await this.asking()).all('PRAGMA wal_checkpoint=PASSIVE');
     return answer?.busy === 0;
   }
 
   async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
+    const connection = await this.asking();
     return {
-      journalMode: String(await this.checkpointer.value('PRAGMA journal_mode')),
-      pageSize: Number(await this.checkpointer.value('PRAGMA page_size')),
-      dbPages: Number(await this.checkpointer.value('PRAGMA page_count')),
+      journalMode: String(await connection.value('PRAGMA journal_mode')),
+      pageSize: Number(await connection.value('PRAGMA page_size')),
+      dbPages: Number(await connection.value('PRAGMA page_count')),
     };
   }
 
@@ -131,9 +132,16 @@ export class WalPins {
     if (this.pinned[1 - this.current]) return;
     this.pins[1 - this.current] = null;
     await spare?.close();
-    const { writer } = this;
+    const { writer, checkpointer } = this;
     this.writer = null;
+    this.checkpointer = null;
     await writer?.close();
+    await checkpointer?.close();
+  }
+
+  private async asking(): Promise<Connection> {
+    this.checkpointer ??= await openReading(this.file, 'read-write');
+    return this.checkpointer;
   }
 
   private async begin(index: number): Promise<void> {
