@@ -3,6 +3,7 @@
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),
+  sqlite: () => import('./sqlite.js'),
 };
 
 const names = process.argv.slice(2);
