@@ -1,4 +1,5 @@
 /** What no recovery can be faster than: copying the result durably, and hashing what is stored with every core. */
+import { once } from 'node:events';
 import { readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
@@ -38,10 +39,7 @@ export class HashFloor {
       Promise.all(
         this.workers.map(async (worker) => {
           for (let file = files.pop(); file; file = files.pop()) {
-            const done = new Promise((resolve, reject) => {
-              worker.once('message', resolve);
-              worker.once('error', reject);
-            });
+            const done = once(worker, 'message');
             worker.postMessage(file);
             await done;
           }

@@ -44,6 +44,7 @@ async function compare(kind: Kind, mib: number): Promise<void> {
       backups.copy.push(await copyFloor(source, path.join(dir, 'copy.db')));
       backups.ours.push(await service.backUp(instance));
     }
+    await service.dropOlderBackups(instance);
     const peer = await Litestream.find();
     if (peer) {
       await cp(source, peerSource);

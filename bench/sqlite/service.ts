@@ -67,6 +67,15 @@ export class Service {
     throw new Error('the backup failed');
   }
 
+  /** Removes all backups but the newest one. */
+  async dropOlderBackups(instanceId: string): Promise<void> {
+    const { backups } = await this.ask<{ backups: { id: string }[] }>(
+      'query ($id: ID!) { backups(instanceId: $id) { id } }',
+      { id: instanceId },
+    );
+    for (const { id } of backups.slice(1)) await this.ask('mutation ($id: ID!) { deleteBackup(id: $id) { id } }', { id });
+  }
+
   /** To the latest point. Resolves when the recovery has succeeded. */
   async recover(instanceId: string): Promise<Recovered> {
     const { recoverInstance } = await this.ask<{ recoverInstance: { id: string } }>(

@@ -3,6 +3,7 @@
  * every page up to the cut, each written once. Newest segment first, so the cost does not grow with how often a page was
  * written.
  */
+import { writeSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
@@ -147,16 +148,12 @@ async function restorePart(
     for (let page = part.offset / pageSize + 1; ; page += runPages) {
       const bytes = await reader.upTo(runPages * pageSize);
       const count = Math.min(Math.floor(bytes.length / pageSize), dbPages - page + 1);
-      for (let i = 0; i < count; ) {
-        if (supplied.has(page + i)) {
-          i++;
-          continue;
-        }
-        let end = i + 1;
-        while (end < count && !supplied.has(page + end)) end++;
-        await writeAll(out, [bytes.subarray(i * pageSize, end * pageSize)], (page + i - 1) * pageSize);
-        i = end;
-      }
+      let from = 0;
+      let to = count;
+      while (from < to && supplied.has(page + from)) from++;
+      while (from < to && supplied.has(page + to - 1)) to--;
+      // One large write costs less than leaving out the single pages between that the log writes once more.
+      if (from < to) await writeAll(out, bytes.subarray(from * pageSize, to * pageSize), (page + from - 1) * pageSize);
       // To the end even where nothing more is needed: only then is the part proved whole.
       if (bytes.length < runPages * pageSize) return;
     }
@@ -165,35 +162,28 @@ async function restorePart(
   }
 }
 
-/** Writes the wanted frames' pages; neighbours in the log that are neighbours in the file go in one call. */
+/**
+ * Writes the wanted frames' pages. They are scattered over the file, so the calls are many and short: each takes less
+ * time than the way to another thread and back.
+ */
 async function writeFrames(head: SegmentHead, reader: ByteReader, wanted: Uint8Array, out: FileHandle): Promise<void> {
   const size = frameBytes(head.pageSize);
   for await (const { first, count, bytes } of provenFrames(head, reader)) {
-    let run: Buffer[] = [];
-    let runStart = 0;
-    const flush = async () => {
-      if (run.length > 0) await writeAll(out, run, (runStart - 1) * head.pageSize);
-      run = [];
-    };
     for (let i = 0; i < count; i++) {
       if (!wanted[first + i]) continue;
-      const page = head.pages[first + i] ?? 0;
-      if (run.length > 0 && page !== runStart + run.length) await flush();
-      if (run.length === 0) runStart = page;
-      run.push(bytes.subarray(i * size + frameHeaderBytes, (i + 1) * size));
+      const at = ((head.pages[first + i] ?? 0) - 1) * head.pageSize;
+      const from = i * size + frameHeaderBytes;
+      for (let done = 0; done < head.pageSize; ) {
+        done += writeSync(out.fd, bytes, from + done, head.pageSize - done, at + done);
+      }
     }
-    await flush();
   }
 }
 
-async function writeAll(out: FileHandle, buffers: Buffer[], at: number): Promise<void> {
-  const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-  const { bytesWritten } = await out.writev(buffers, at);
-  if (bytesWritten === total) return;
-  // A short write (a signal, a nearly full disk): the rest goes in pieces until the system says why not.
-  const rest = Buffer.concat(buffers);
-  for (let done = bytesWritten; done < total; ) {
-    done += (await out.write(rest, done, total - done, at + done)).bytesWritten;
+/** A short write (a signal, a nearly full disk) is followed by another until the system says why not. */
+async function writeAll(out: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await out.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
 }
 
