@@ -73,7 +73,8 @@ export class Service {
       'query ($id: ID!) { backups(instanceId: $id) { id } }',
       { id: instanceId },
     );
-    for (const { id } of backups.slice(1)) await this.ask('mutation ($id: ID!) { deleteBackup(id: $id) { id } }', { id });
+    for (const { id } of backups.slice(1))
+      await this.ask('mutation ($id: ID!) { deleteBackup(id: $id) { id } }', { id });
   }
 
   /** To the latest point. Resolves when the recovery has succeeded. */

@@ -142,7 +142,7 @@ async function restorePart(
   supplied: PageSet,
 ): Promise<void> {
   if (part.offset % pageSize !== 0) throw new Fault('BACKUP_CORRUPT', 'A part of the backup does not begin at a page');
-  const reader = new ByteReader(part.read());
+  const reader = new ByteReader(part.read({ reuse: true }));
   const runPages = Math.max(1, (1 << 20) / pageSize);
   try {
     for (let page = part.offset / pageSize + 1; ; page += runPages) {
