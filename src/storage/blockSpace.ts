@@ -8,7 +8,7 @@ import { BLOCK_HEADER_BYTES, MAX_BLOCK_BYTES } from './objectFormat.js';
 export const SPACE_BYTES = BLOCK_HEADER_BYTES + MAX_BLOCK_BYTES;
 
 /** Beyond these the garbage collector has them; a few objects side by side need no more. */
-const MOST_KEPT = 24;
+const MOST_KEPT = 12;
 
 const kept: ArrayBuffer[] = [];
 
