@@ -19,15 +19,20 @@ export function keep(child: ChildProcess): ChildProcess {
   return child;
 }
 
-/** Runs a program to its end. @throws Error with what it said, where it fails */
-export async function runProgram(command: string, args: string[]): Promise<void> {
-  const child = keep(spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] }));
+/** Runs a program to its end; answers with what it printed. @throws Error with what it said, where it fails */
+export async function runProgram(command: string, args: string[]): Promise<string> {
+  const child = keep(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  let printed = '';
   let said = '';
+  child.stdout?.on('data', (chunk) => {
+    printed += chunk;
+  });
   child.stderr?.on('data', (chunk) => {
     said = `${said}${chunk}`.slice(-2000);
   });
   const [code] = await once(child, 'close');
   if (code !== 0) throw new Error(`${command} ended with ${code}: ${said}`);
+  return printed;
 }
 
 export async function stop(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {

@@ -2,10 +2,11 @@
  * A whole recovery through the service beside its floors and Litestream, in turns: copy, hashes, recovery, Litestream,
  * copy … so that whatever else the machine does weighs on all of them. Backups are measured in the same way.
  */
-import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { cp, rm } from 'node:fs/promises';
+import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { benchDirectory } from './benchDirectory.js';
 import { median, ratios, seconds, spread } from './figures.js';
 import { copyFloor, HashFloor } from './floors.js';
 import { Litestream } from './litestream.js';
@@ -29,7 +30,7 @@ export async function run(): Promise<void> {
 }
 
 async function compare(kind: Kind, mib: number): Promise<void> {
-  const dir = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
+  const { dir, remove } = await benchDirectory();
   const hashes = await HashFloor.start();
   const home = path.join(dir, 'home');
   const service = await Service.start(home);
@@ -94,7 +95,7 @@ async function compare(kind: Kind, mib: number): Promise<void> {
   } finally {
     await service.stop();
     await hashes.close();
-    await rm(dir, { recursive: true, force: true });
+    remove();
   }
 }
 

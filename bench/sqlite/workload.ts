@@ -69,6 +69,11 @@ export class Database {
     );
   }
 
+  /** Several statements, one after the other. */
+  script(sql: string): Promise<void> {
+    return new Promise((resolve, reject) => this.database.exec(sql, (error) => (error ? reject(error) : resolve())));
+  }
+
   get(sql: string): Promise<Record<string, unknown>> {
     return new Promise((resolve, reject) =>
       this.database.get<Record<string, unknown>>(sql, (error, row) => (error ? reject(error) : resolve(row ?? {}))),
