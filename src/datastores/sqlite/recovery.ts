@@ -45,6 +45,9 @@ export async function restoreBase(context: RecoveryContext): Promise<void> {
         await out.write(bytes, at);
         at += bytes.length;
       }
+      if (at !== part.offset + part.plainBytes) {
+        throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${at - part.offset} of ${part.plainBytes} bytes`);
+      }
     });
     await out.sync();
   } finally {
