@@ -1,9 +1,12 @@
 /** Runs the benchmarks named on the command line: `npm run bench -- pipeline`. */
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
+  authentication: () => import('./authentication.js'),
+  federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),
   sqlite: () => import('./sqlite.js'),
+  trove: () => import('./trove.js'),
 };
 
 const names = process.argv.slice(2);

@@ -1,16 +1,19 @@
 /** The only wiring: configuration -> catalog, storage, datastores, services, gateway; up in this order, down in reverse. */
-import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { Archiver } from './backup/archiver.js';
 import { BackupService } from './backup/backupService.js';
+import { DamageBook } from './backup/damageBook.js';
 import { openCatalog } from './catalog/catalog.js';
-import type { InstanceRecord } from './catalog/records.js';
+import type { Catalog, InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
+import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { Fault } from './errors.js';
+import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
 import { startGateway } from './gateway/server.js';
-import { HomeInUse, lockHome } from './homeLock.js';
+import { lockHome } from './homeLock.js';
+import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
@@ -18,6 +21,8 @@ import { systemClock } from './instant.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
 import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
+import { secretKey } from './secretKey.js';
+import { describeStartProblem } from './startProblem.js';
 import { FileStorage } from './storage/fileStorage.js';
 import { ObjectPipeline } from './storage/pipeline.js';
 
@@ -46,53 +51,73 @@ export async function startService(
     }
   };
   try {
+    // First of all: with a wrong one nothing must start.
+    const authenticator = await authenticatorOf(config, logger);
+    releasers.push(async () => authenticator.close());
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
-    const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places.keyFile) });
+    const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places) });
     releasers.push(() => catalog.close());
     const storage = await FileStorage.open(places.storage);
     await storage.sweep();
     const pipeline = new ObjectPipeline(storage);
     releasers.push(() => pipeline.close());
-    const datastores = new DatastoreRegistry([createSqliteDatastore({ logger })]);
+    const datastores = new DatastoreRegistry([
+      createSqliteDatastore({ logger }),
+      createPostgresqlDatastore({ binDirectories: config.PITR_POSTGRESQL_BIN, runAs: config.PITR_POSTGRESQL_USER }),
+    ]);
     releasers.push(() => datastores.close());
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);
-    const shared = { catalog, pipeline, datastores, places, handleOf: handle, clock, logger };
-    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.takeAfterGap(id) });
+    const quotas = {
+      instances: config.PITR_QUOTA_INSTANCES,
+      volumeSizeGiB: config.PITR_QUOTA_VOLUME_GIB,
+      backups: config.PITR_QUOTA_BACKUPS,
+      recoveries: config.PITR_QUOTA_RECOVERIES,
+    };
+    const shared = { catalog, pipeline, datastores, places, handleOf: handle, quotas, clock, logger };
+    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
     const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
     releasers.push(() => backups.close());
+    const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
+    const onFault = (fault: Fault) => damage.remember(fault);
+    const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
+    const fileBounds = new FileBounds({ allowed, home: places.root });
+    const instances = new InstanceService({ ...shared, archiver, fileBounds });
     const hub = new ProgressHub();
     const tasks = new TaskManager({
       ...shared,
       ...parts,
       hub,
       concurrency: config.PITR_CONCURRENT_RECOVERIES,
-      onActivated: async (id) => {
-        const instance = await catalog.read.instance(id);
-        if (instance?.state === 'ACTIVE') await archiver.follow(instance);
-      },
+      onActivated: (id) => instances.activated(id),
+      onFault,
     });
     releasers.push(() => tasks.stop());
     const cover = archiver.cover.bind(archiver);
-    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub });
-    const instances = new InstanceService({ ...shared, archiver });
+    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub, onFault });
 
     await backups.start();
     await instances.start();
+    for (const { id } of await catalog.read.instancesInStates(['ACTIVE'])) void backups.mend(id);
     await tasks.start();
     const gateway = await startGateway({
-      services: { instances, backups, recoveries, ready: async () => true },
+      services: { instances, backups, recoveries, ready: () => answers(catalog) },
+      authenticator,
       host: config.HOST,
       port: config.PORT,
       logger,
+      allowedHosts: config.PITR_ALLOWED_HOSTS,
+      allowedOrigins: config.PITR_ALLOWED_ORIGINS,
     });
     releasers.push(() => gateway.close());
     lock.publish({ url: gateway.url });
     logger.info(
       { url: gateway.url, home: places.root },
-      'ready; everyone who reaches this address is an administrator',
+      authenticator.required
+        ? 'ready; callers need a token'
+        : 'ready; without authentication: everyone who reaches this address administers the tenant local',
     );
     return { url: gateway.url, stop };
   } catch (error) {
@@ -101,12 +126,35 @@ export async function startService(
   }
 }
 
-/** Seals credentials in the catalog; made on the first start, and worth keeping apart from the catalog's backups. */
-async function secretKey(file: string): Promise<Buffer> {
-  await writeFile(file, randomBytes(32), { flag: 'wx', mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  return readFile(file);
+/** Every capture was started before the gateway; what can still fail later is the catalog. */
+async function answers(catalog: Catalog): Promise<boolean> {
+  await catalog.read.recoveriesInStates(['QUEUED']);
+  return true;
+}
+
+/** @throws ConfigError */
+async function authenticatorOf(config: Config, logger: Logger): Promise<Authenticator> {
+  const { PITR_OIDC_ISSUER: issuer, PITR_TOKENS_FILE: tokensFile } = config;
+  try {
+    return await createAuthenticator({
+      tokensFile,
+      issuer:
+        issuer === null
+          ? null
+          : {
+              issuer,
+              audience: config.PITR_OIDC_AUDIENCE,
+              jwksUri: config.PITR_OIDC_JWKS_URI,
+              tenantClaim: config.PITR_OIDC_TENANT_CLAIM,
+              roleClaim: config.PITR_OIDC_ROLE_CLAIM,
+              clockToleranceSeconds: config.PITR_OIDC_CLOCK_TOLERANCE,
+            },
+      logger,
+    });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new ConfigError(`These settings are not usable:\n  PITR_TOKENS_FILE: ${error.message}`);
+  }
 }
 
 async function main(): Promise<void> {
@@ -124,8 +172,7 @@ async function main(): Promise<void> {
 
 if (import.meta.filename === process.argv[1]) {
   main().catch((error: unknown) => {
-    const expected = error instanceof ConfigError || error instanceof HomeInUse;
-    process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
+    process.stderr.write(`${error instanceof ConfigError ? error.message : describeStartProblem(error)}\n`);
     process.exit(1);
   });
 }

@@ -19,6 +19,7 @@ import type {
   StoredObject,
   WindowBoundary,
 } from '../model.js';
+import type { Usage } from '../quotas.js';
 
 export interface Page {
   first: number;
@@ -212,6 +213,11 @@ export interface CatalogReader {
     filter: { instanceId: string; states: readonly BackupState[]; before: Instant | null },
     page: Page,
   ): Promise<BackupRecord[]>;
+  /**
+   * Of all instances of a tenant, deleted ones too; newest first by id, since those of backups are UUIDv7. An unknown
+   * `after` stands where it would be.
+   */
+  backupsOfTenant(filter: { tenantId: string; states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]>;
   /** COMPLETED, ordered by (consistentAt, id) descending; consistentAt <= before where that is given. */
   startingPoints(filter: { instanceId: string; before: Instant | null }, page: Page): Promise<BackupRecord[]>;
   /** Every COMPLETED full backup of these instances: where recoveries can start. One statement. */
@@ -251,6 +257,9 @@ export interface CatalogReader {
   recoveriesInStates(states: readonly RecoveryState[]): Promise<RecoveryRecord[]>;
   /** In the order in which they run. */
   steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
+
+  /** What a tenant has of everything that is limited. Three statements. */
+  usage(tenantId: string): Promise<Usage>;
 }
 
 /** Changes are by id; one that finds no row throws. What is undefined in a change stays as it is. */

@@ -8,10 +8,12 @@ import type { GatewayContext } from './context.js';
 import { BackupType } from './enums.js';
 import { DatabaseInstance } from './instanceTypes.js';
 import { presentBackup, presentInstance } from './present.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 @Resolver(() => DatabaseBackup)
 export class BackupResolver {
+  @RequiresRole('reader')
   @Query(() => [DatabaseBackup], {
     description:
       'COMPLETED backups with consistentAt <= before (all without it), ordered by (consistentAt, id) descending: the first is the closest one to start from. A gap in the log does not filter; recoveryPlan tells. Refused with INSTANCE_NOT_FOUND.',
@@ -31,12 +33,13 @@ export class BackupResolver {
     return found.map(presentBackup);
   }
 
+  @RequiresRole('reader')
   @Query(() => DatabaseBackup, { nullable: true, description: 'One backup, deleted ones too; null if unknown.' })
   backup(
     @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<DatabaseBackup | null> {
-    return find(context, id);
+    return findBackup(context, id);
   }
 
   @FieldResolver(() => DatabaseInstance, { description: 'The instance that was backed up.' })
@@ -54,7 +57,7 @@ export class BackupResolver {
     description: 'The backup it stands on directly; null for a full one.',
   })
   parent(@Root() { parentId }: DatabaseBackup, @Ctx() context: GatewayContext): Promise<DatabaseBackup | null> | null {
-    return parentId === null ? null : find(context, parentId);
+    return parentId === null ? null : findBackup(context, parentId);
   }
 
   @FieldResolver(() => [DatabaseBackup], {
@@ -65,7 +68,7 @@ export class BackupResolver {
     const seen = new Set([backup.id]);
     // Ends at the full backup; a chain that bites its own tail ends too.
     for (let { parentId } = backup; parentId !== null && !seen.has(parentId); ) {
-      const parent = await find(context, parentId);
+      const parent = await findBackup(context, parentId);
       if (!parent) throw notFound('backup', parentId);
       seen.add(parent.id);
       chain.unshift(parent);
@@ -74,6 +77,7 @@ export class BackupResolver {
     return chain;
   }
 
+  @RequiresRole('operator')
   @Mutation(() => DatabaseBackup, {
     description:
       'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have.',
@@ -87,6 +91,7 @@ export class BackupResolver {
     return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type));
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseBackup, {
     description:
       'Removes its objects and leaves a tombstone. Refused with BACKUP_NOT_FOUND, or with BACKUP_IN_USE while another backup or a running recovery stands on it.',
@@ -99,7 +104,7 @@ export class BackupResolver {
   }
 }
 
-async function find({ load }: GatewayContext, id: string): Promise<DatabaseBackup | null> {
+export async function findBackup({ load }: GatewayContext, id: string): Promise<DatabaseBackup | null> {
   const record = isId(id) ? await load.backup(id) : null;
   return record && presentBackup(record);
 }

@@ -2,6 +2,7 @@
 import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginInlineTraceDisabled,
   ApolloServerPluginLandingPageDisabled,
   ApolloServerPluginSchemaReportingDisabled,
   ApolloServerPluginUsageReportingDisabled,
@@ -33,6 +34,8 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
       ApolloServerPluginCacheControlDisabled(),
+      // This one starts by itself in a subgraph, and would tell gateways the errors as they were thrown.
+      ApolloServerPluginInlineTraceDisabled(),
       // These two would start by themselves where the environment holds a key of Apollo's.
       ApolloServerPluginUsageReportingDisabled(),
       ApolloServerPluginSchemaReportingDisabled(),
@@ -43,7 +46,7 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
 
 function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
   return {
-    async requestDidStart({ contextValue: { requestId } }) {
+    async requestDidStart({ contextValue: { requestId, caller } }) {
       const startedAt = performance.now();
       return {
         async didEncounterErrors({ errors }) {
@@ -54,6 +57,7 @@ function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
           const codes = (errors ?? []).map((error) => error.extensions?.code);
           logOperation(logger, {
             requestId,
+            caller,
             via: 'http',
             operation: operationName,
             kind: operation?.operation,

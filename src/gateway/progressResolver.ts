@@ -6,9 +6,11 @@ import { checkId, notFound } from './arguments.js';
 import type { GatewayContext } from './context.js';
 import { presentProgress, presentRecovery } from './present.js';
 import { Recovery, RecoveryProgress } from './recoveryTypes.js';
+import { RequiresRole } from './roles.js';
 
 @Resolver(() => RecoveryProgress)
 export class ProgressResolver {
+  @RequiresRole('reader')
   @Subscription(() => RecoveryProgress, {
     subscribe: ({ args, context }) => watch(context as GatewayContext, String(args.recoveryId)),
     description:
@@ -29,7 +31,12 @@ export class ProgressResolver {
   }
 }
 
-function watch({ services, caller }: GatewayContext, recoveryId: string): AsyncIterable<ProgressEvent> {
+/**
+ * Refused before anything is streamed: such a refusal is an ordinary answer with errors, which a federated gateway hands
+ * on, while what ends a stream it may mask.
+ */
+async function watch({ services, caller, load }: GatewayContext, recoveryId: string) {
   const id = checkId('recovery', recoveryId);
+  if ((await load.recovery(id)) === null) throw notFound('recovery', id);
   return abortable((signal) => services.recoveries.watch(caller, id, signal));
 }

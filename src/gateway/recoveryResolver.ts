@@ -8,19 +8,21 @@ import { RecoveryState } from './enums.js';
 import { DatabaseInstance } from './instanceTypes.js';
 import { presentInstance, presentRecovery, presentStep } from './present.js';
 import { Recovery, RecoveryStep } from './recoveryTypes.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 @Resolver(() => Recovery)
 export class RecoveryResolver {
+  @RequiresRole('reader')
   @Query(() => Recovery, { nullable: true, description: 'One recovery; null if unknown.' })
-  async recovery(
-    @Ctx() { load }: GatewayContext,
+  recovery(
+    @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<Recovery | null> {
-    const record = isId(id) ? await load.recovery(id) : null;
-    return record && presentRecovery(record);
+    return findRecovery(context, id);
   }
 
+  @RequiresRole('reader')
   @Query(() => [Recovery], { description: 'Newest first.' })
   async recoveries(
     @Ctx() { services, caller }: GatewayContext,
@@ -61,6 +63,7 @@ export class RecoveryResolver {
     return ((await load.steps(id)) ?? []).map(presentStep);
   }
 
+  @RequiresRole('operator')
   @Mutation(() => Recovery, {
     description:
       "Recovers into a new instance with the source's attributes: the log prefix that ends just before the first transaction, in log order, not provably committed by pointInTime (or that ends at `position`); the latest recoverable point where neither is given. Answers at once, before the work. Refused with INSTANCE_NOT_FOUND, TARGET_TOO_EARLY, TARGET_TOO_LATE, TARGET_IN_LOG_GAP, NO_BACKUP, IDEMPOTENCY_CONFLICT or QUOTA_EXCEEDED.",
@@ -97,6 +100,7 @@ export class RecoveryResolver {
     return presentRecovery(record);
   }
 
+  @RequiresRole('operator')
   @Mutation(() => Recovery, {
     description:
       'Stops a recovery and undoes it; on a STUCK one the undo is tried again. Refused with RECOVERY_NOT_FOUND, or NOT_CANCELLABLE once it is over or being activated.',
@@ -107,4 +111,9 @@ export class RecoveryResolver {
   ): Promise<Recovery> {
     return presentRecovery(await services.recoveries.cancel(caller, checkId('recovery', id)));
   }
+}
+
+export async function findRecovery({ load }: GatewayContext, id: string): Promise<Recovery | null> {
+  const record = isId(id) ? await load.recovery(id) : null;
+  return record && presentRecovery(record);
 }

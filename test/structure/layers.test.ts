@@ -15,14 +15,17 @@ const allowed: Record<string, string[]> = {
   model: ['errors', 'instant'],
   storage: ground,
   datastores: ground,
-  catalog: ground,
+  catalog: [...ground, 'quotas'],
   services: [...ground, 'catalog'],
-  backup: [...ground, 'services', 'catalog', 'datastores', 'storage'],
-  recovery: [...ground, 'services', 'catalog', 'datastores', 'storage', 'backup', 'instances'],
-  instances: [...ground, 'services', 'catalog', 'datastores', 'storage', 'backup', 'recovery'],
+  quotas: ['errors'],
+  backup: [...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage'],
+  recovery: [...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage', 'backup', 'instances'],
+  instances: [...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage', 'backup', 'recovery'],
   gateway: [...ground, 'services', 'catalog'],
   config: [],
   homeLock: ['instances'],
+  secretKey: ['errors', 'instances'],
+  startProblem: ['errors', 'homeLock'],
 };
 
 /** Packages that only some rooms may use. */
@@ -33,8 +36,14 @@ const confined: Record<string, string[]> = {
   fastify: ['gateway'],
   graphql: ['gateway'],
   'type-graphql': ['gateway'],
+  jose: ['gateway'],
   '@apollo/server': ['gateway'],
   zod: ['config', 'backup', 'datastores'],
+  // For tests, benchmarks and examples only; Apollo's are not under a licence to be shipped.
+  '@apollo/subgraph': [],
+  '@apollo/composition': [],
+  '@apollo/gateway': [],
+  '@graphql-hive/gateway': [],
 };
 
 interface Import {

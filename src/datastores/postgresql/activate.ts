@@ -1,0 +1,88 @@
+/** The end of a recovery: proves the replayed copy once more from its files, moves it into its home, brings it up. */
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Fault } from '../../errors.js';
+import type { Cut } from '../../model.js';
+import type { InstanceFacts, RecoveryContext } from '../datastore.js';
+import { baseState } from './backup.js';
+import type { Binaries } from './binaries.js';
+import { formatLsn } from './lsn.js';
+import { handOver, type RunAs, run } from './processes.js';
+import {
+  dataDirectory,
+  type ManagedState,
+  managedFacts,
+  managedState,
+  serverPlace,
+  servingSettings,
+} from './provision.js';
+import { type Reached, readReached } from './replay.js';
+import { scratchPlaces } from './restore.js';
+import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
+import { readIfThere, writeAccess, writeSettings } from './settings.js';
+
+/** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
+export async function verifyCopy(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<Cut> {
+  const { data, reached: file } = scratchPlaces(context.scratch);
+  const { major, timeline, systemId } = baseState(context.base.facts);
+  const noted = await readIfThere(file);
+  const reached = await readReached(data, timeline);
+  const cut = context.cut.position.ordinal;
+  const wrong = (why: string) => new Fault('RECOVERY_INCOMPLETE', `The copy is not what was asked for: ${why}`);
+  if (noted === null || (JSON.parse(noted) as Reached).lsn !== reached.lsn) throw wrong('its replay was not finished');
+  if (reached.lsn !== cut) throw wrong(`it ends at ${formatLsn(reached.lsn)}`);
+  if ((await readIfThere(path.join(data, 'recovery.signal'))) !== null) throw wrong('its recovery is not over');
+  const control = await run(await binaries.find('pg_controldata', major), [data], { runAs, timeoutMs: 30_000 });
+  const says = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(control)?.[1];
+  if (says('Database cluster state') !== 'shut down') throw wrong(`its state is ${says('Database cluster state')}`);
+  if (says('Database system identifier') !== systemId) throw wrong('it belongs to another cluster');
+  if (says("Latest checkpoint's TimeLineID") !== String(reached.timeline)) throw wrong('its timeline is another');
+  return structuredClone(context.cut);
+}
+
+/** Moves the copy home and starts it; where an earlier attempt did either, goes on from there. */
+export async function activateCopy(
+  context: RecoveryContext,
+  binaries: Binaries,
+  runAs: RunAs | null,
+  running: ManagedServer | undefined,
+): Promise<{ server: ManagedServer; facts: InstanceFacts }> {
+  const { home } = context.target;
+  const places = scratchPlaces(context.scratch);
+  const base = baseState(context.base.facts);
+  const data = dataDirectory(home);
+  const noted = path.join(home, 'server.json');
+  if ((await readIfThere(path.join(data, 'PG_VERSION'))) === null) {
+    const state: ManagedState = { managed: true, major: base.major, port: await freePort(), user: base.user };
+    await endLeftover(places.data);
+    await writeSettings(places.data, runAs, base.settings, servingSettings(state.port));
+    await writeAccess(places.data, runAs, true);
+    await handOver(home, runAs);
+    const file = await open(noted, 'w', 0o600);
+    await file.writeFile(JSON.stringify(state));
+    await file.sync();
+    await file.close();
+    await rename(places.data, data);
+    await syncDirectory(home);
+    await syncDirectory(context.scratch);
+  }
+  const state = managedState(JSON.parse(await readFile(noted, 'utf8')));
+  if (!state) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
+  const server = running ?? new ManagedServer(await serverPlace(home, state, binaries, runAs));
+  if (!running) await server.start(context.signal);
+  return { server, facts: await managedFacts(server, state, null) };
+}
+
+/** Ends what a recovery runs, wherever it is, and removes what lies outside scratch and home. */
+export async function discardCopy(target: { home: string; scratch: string }): Promise<void> {
+  await endLeftover(scratchPlaces(target.scratch).data);
+  await endLeftover(dataDirectory(target.home));
+  for (const base of [target.scratch, target.home]) {
+    await rm(socketDirectory(base), { recursive: true, force: true });
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  await handle.sync().finally(() => handle.close());
+}

@@ -1,0 +1,41 @@
+/** Waiting for something to happen, with an end. */
+
+/** Wakes those who wait for a condition whenever something has changed. */
+export class News {
+  private readonly waiting = new Set<() => void>();
+
+  tell(): void {
+    for (const resume of [...this.waiting]) resume();
+  }
+
+  /** Waits until `condition` holds; false where `ends` came first. */
+  async until(condition: () => boolean, ends: AbortSignal): Promise<boolean> {
+    while (!condition()) {
+      if (ends.aborted) return false;
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          this.waiting.delete(done);
+          ends.removeEventListener('abort', done);
+          resolve();
+        };
+        this.waiting.add(done);
+        ends.addEventListener('abort', done);
+      });
+    }
+    return true;
+  }
+}
+
+/** Waits, but not beyond the signal. */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    if (signal.aborted) done();
+    else signal.addEventListener('abort', done);
+  });
+}

@@ -1,0 +1,144 @@
+/**
+ * The PostgreSQL driver. A cut is the end of a commit record; the log is received by streaming replication; a recovery is
+ * PostgreSQL's own, fed and fenced in by the service.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { Fault, type JsonObject } from '../../errors.js';
+import type { InstanceHandle } from '../../model.js';
+import type { Datastore, InstanceFacts, RecoveryDriver } from '../datastore.js';
+import { activateCopy, discardCopy, verifyCopy } from './activate.js';
+import { parseConnectionUri, type ServerAddress } from './address.js';
+import { takeBackup } from './backup.js';
+import { Binaries, supportedMajors } from './binaries.js';
+import { WalCapture } from './capture.js';
+import { locateCut } from './locate.js';
+import { parsePosition } from './lsn.js';
+import { type RunAs, resolveRunAs } from './processes.js';
+import { dataDirectory, managedState, provisionServer, serverPlace } from './provision.js';
+import { replayLog } from './replay.js';
+import { restoreBase, scratchPlaces } from './restore.js';
+import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
+import { dropSlot, inspectSource, slotName } from './source.js';
+
+export interface PostgresqlOptions {
+  /** Where to look for PostgreSQL's programs first. */
+  binDirectories?: readonly string[];
+  /** Who PostgreSQL runs as where the service is root; a user's name or its ids. `postgres` unless given. */
+  runAs?: RunAs | string;
+}
+
+export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Datastore {
+  const binaries = new Binaries(options.binDirectories ?? []);
+  // Looked up when needed: a machine that only captures other people's servers needs no such user.
+  const runAs = () => resolveRunAs(options.runAs);
+  const servers = new Map<string, ManagedServer>();
+  const captures = new Set<WalCapture>();
+
+  const recovery: RecoveryDriver = {
+    restoreBase: (context) => restoreBase(context, runAs()),
+    async applyIncrementals(context) {
+      if (context.incrementals.length > 0) {
+        throw new Fault('VERSION_MISMATCH', 'This release takes no incremental backups of PostgreSQL');
+      }
+    },
+    replayLog: (context) => replayLog(context, binaries, runAs()),
+    verify: (context) => verifyCopy(context, binaries, runAs()),
+    async activate(context) {
+      const { id } = context.target;
+      const { server, facts } = await activateCopy(context, binaries, runAs(), servers.get(id));
+      servers.set(id, server);
+      return facts;
+    },
+    async discard(target) {
+      await takeDown(target.id);
+      await discardCopy(target);
+      await rm(scratchPlaces(target.scratch).data, { recursive: true, force: true });
+    },
+  };
+
+  async function takeDown(id: string): Promise<void> {
+    await servers.get(id)?.stop();
+    servers.delete(id);
+  }
+
+  return {
+    name: 'postgresql',
+    backupTypes: ['FULL'],
+    recovery,
+
+    async inspect(connectionUri) {
+      return await inspectSource(parseConnectionUri(connectionUri), null);
+    },
+
+    async adopt(instance) {
+      return await inspectSource(parseConnectionUri(instance.connectionUri), instance.id);
+    },
+
+    async provision(place, signal): Promise<InstanceFacts> {
+      const major = Number(place.datastoreVersion?.split('.')[0] ?? supportedMajors.at(-1));
+      if (!supportedMajors.includes(major)) {
+        throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${place.datastoreVersion} is not offered here`, {
+          hint: `Ask for ${supportedMajors.join(' or ')}.`,
+        });
+      }
+      const installed = await binaries.version(major);
+      if (place.datastoreVersion?.includes('.') && place.datastoreVersion !== installed) {
+        throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${place.datastoreVersion} is not installed here`, {
+          hint: `Ask for ${installed}, or for ${major}.`,
+        });
+      }
+      const { server, facts } = await provisionServer(place.home, major, binaries, runAs(), signal);
+      servers.set(place.id, server);
+      return facts;
+    },
+
+    async start(instance, signal) {
+      const state = managedState(instance.state);
+      if (!state || servers.has(instance.id)) return;
+      const server = new ManagedServer(await serverPlace(instance.home, state, binaries, runAs()));
+      await server.start(signal);
+      servers.set(instance.id, server);
+    },
+
+    async stop(instance) {
+      await takeDown(instance.id);
+    },
+
+    async release(instance) {
+      await dropSlot(addressOf(instance), slotName(instance.id));
+    },
+
+    async destroy(instance) {
+      await takeDown(instance.id);
+      await endLeftover(dataDirectory(instance.home));
+      await rm(socketDirectory(instance.home), { recursive: true, force: true });
+      await rm(instance.home, { recursive: true, force: true });
+      // The directory itself is the caller's.
+      await mkdir(instance.home, { recursive: true });
+    },
+
+    async capture(instance, resume, sink) {
+      const capture = new WalCapture({ address: addressOf(instance), slot: slotName(instance.id), resume, sink });
+      captures.add(capture);
+      return capture;
+    },
+
+    backup: (request, sink) => takeBackup(request, sink, binaries),
+    parsePosition,
+    locate: locateCut,
+
+    async close() {
+      await Promise.all([...captures].map((capture) => capture.stop()));
+      captures.clear();
+      await Promise.all([...servers.keys()].map(takeDown));
+    },
+  };
+}
+
+/** A server of the service's own is reached through its private socket, whatever its users did to passwords. */
+function addressOf(instance: InstanceHandle): ServerAddress {
+  const state: JsonObject = instance.state;
+  const managed = managedState(state);
+  if (managed) return privateAddress(socketDirectory(instance.home), managed.port, managed.user);
+  return parseConnectionUri(instance.connectionUri);
+}

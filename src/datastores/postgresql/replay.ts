@@ -1,0 +1,221 @@
+/**
+ * Replays the archived log onto a restored backup with PostgreSQL's own recovery, up to exactly the cut.
+ *
+ * Three independent things hold it there: the server is told to stop after the record that ends at the cut; it is given
+ * no byte behind the cut; and the timeline that it opens afterwards says where it left the old one.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { Fault } from '../../errors.js';
+import type { LogPosition } from '../../model.js';
+import type { RecoveryContext } from '../datastore.js';
+import { type BaseState, baseState } from './backup.js';
+import type { Binaries } from './binaries.js';
+import { formatLsn, historyFileName, serverLsn } from './lsn.js';
+import { ended, endProcess, launch, type RunAs } from './processes.js';
+import { restoreBase, scratchPlaces } from './restore.js';
+import { readRecords } from './segmentFormat.js';
+import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirectory } from './server.js';
+import { withSession } from './session.js';
+import { readIfThere, writeAccess, writeOwned, writeSettings } from './settings.js';
+import { WalFeed } from './walFeed.js';
+
+/** A replay that shows no sign of life for so long has hung. */
+const SILENCE_MS = 30 * 60_000;
+const KEPT_LINES = 40;
+
+/** What a replay reached, as its own timeline tells it. */
+export interface Reached {
+  lsn: number;
+  /** The timeline that was opened. */
+  timeline: number;
+}
+
+export async function replayLog(
+  context: RecoveryContext,
+  binaries: Binaries,
+  runAs: RunAs | null,
+): Promise<LogPosition> {
+  const { scratch, cut, signal } = context;
+  const places = scratchPlaces(scratch);
+  const state = baseState(context.base.facts);
+  await endLeftover(places.data);
+  // A data directory on which a replay was begun is good for nothing else.
+  if ((await readIfThere(places.begun)) !== null) await restoreBase(context, runAs);
+  await writeFile(places.begun, '');
+
+  const stopRecord = await findStopRecord(context);
+  const stopping = new AbortController();
+  const either = AbortSignal.any([signal, stopping.signal]);
+  const feed = new WalFeed(places.feed, feedPlan(context, state), runAs, either);
+  await feed.prepare();
+  const place = { socketDir: socketDirectory(scratch), port: await freePort() };
+  await prepareData(places.data, runAs, state, { ...place, restoreCommand: feed.restoreCommand, stopRecord });
+  await makeSocketDirectory(place.socketDir, runAs);
+  const postgres = await binaries.find('postgres', state.major);
+  const server = new RecoveringServer(
+    launch(postgres, ['-D', places.data], { runAs, stdio: ['ignore', 'ignore', 'pipe'] }),
+  );
+  server.onFile = (name) => {
+    const at = feed.reached(name);
+    if (at !== null) context.progress.replayedTo(at);
+  };
+  const kill = () => server.child.kill('SIGQUIT');
+  signal.addEventListener('abort', kill);
+  try {
+    const feeding = feed.run(context.segments('oldest-first'));
+    feeding.catch(() => {});
+    // A server that stops early makes the feed stop; a feed that fails makes the server stop.
+    const finished = server.finished().finally(() => stopping.abort());
+    const [fed, served] = await Promise.allSettled([feeding, finished]);
+    signal.throwIfAborted();
+    // Damaged or missing log is the cause of the server's complaint, so it is told first; a feed that was merely cut
+    // short is not.
+    if (fed.status === 'rejected' && fed.reason instanceof Fault) throw fed.reason;
+    if (served.status === 'rejected') throw served.reason;
+    if (fed.status === 'rejected') throw fed.reason;
+    server.demandProofs();
+    const address = privateAddress(place.socketDir, place.port, state.user);
+    await withSession(address, { applicationName: 'pitr' }, async (client) => {
+      const { rows } = await client.query('select pg_is_in_recovery() as recovering');
+      if (rows[0].recovering !== false) throw short('the server is still in recovery');
+    });
+  } finally {
+    signal.removeEventListener('abort', kill);
+    stopping.abort();
+    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
+    await rm(place.socketDir, { recursive: true, force: true });
+  }
+  const reached = await readReached(places.data, state.timeline);
+  if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);
+  await writeFile(places.reached, JSON.stringify(reached));
+  return { ...cut.position };
+}
+
+/** Where the timeline that follows `parent` leaves it: the last line of the newest history file. */
+export async function readReached(data: string, parent: number): Promise<Reached> {
+  const wal = path.join(data, 'pg_wal');
+  const newest = (await readdir(wal))
+    .filter((name) => /^[0-9A-F]{8}\.history$/.test(name))
+    .sort()
+    .at(-1);
+  const timeline = Number.parseInt(newest ?? '0', 16);
+  const lines = newest === undefined ? [] : (await readFile(path.join(wal, newest), 'utf8')).trim().split('\n');
+  const [from, lsn] = lines.at(-1)?.split('\t') ?? [];
+  if (timeline !== parent + 1 || Number(from) !== parent || lsn === undefined || newest !== historyFileName(timeline)) {
+    throw short('no new timeline follows the one that was replayed');
+  }
+  return { lsn: serverLsn(lsn), timeline };
+}
+
+/** Where the record begins that ends at the cut; it lies whole in the newest segment of the plan. */
+async function findStopRecord(context: RecoveryContext): Promise<number> {
+  const cut = context.cut.position.ordinal;
+  for await (const segment of context.segments('newest-first')) {
+    let found: number | null = null;
+    await readRecords(
+      segment,
+      () => {},
+      (start, end) => {
+        if (end === cut) found = start;
+      },
+    );
+    if (found !== null) return found;
+    break;
+  }
+  throw short('no record of the archived log ends there');
+}
+
+function feedPlan(context: RecoveryContext, state: BaseState) {
+  const { timeline, segmentSize, systemId, history } = state;
+  const { replayAfter } = context.base.facts;
+  return { timeline, segmentSize, systemId, history, after: replayAfter.ordinal, cut: context.cut.position.ordinal };
+}
+
+interface ReplayPlace {
+  socketDir: string;
+  port: number;
+  restoreCommand: string;
+  stopRecord: number;
+}
+
+async function prepareData(data: string, runAs: RunAs | null, state: BaseState, place: ReplayPlace): Promise<void> {
+  await mkdir(path.join(data, 'pg_wal', 'archive_status'), { recursive: true });
+  await writeSettings(data, runAs, state.settings, {
+    listen_addresses: '',
+    port: String(place.port),
+    unix_socket_directories: place.socketDir,
+    // Nobody may look before the end; and a server that is not looked at needs no more room than it has.
+    hot_standby: 'off',
+    restore_command: place.restoreCommand,
+    recovery_target_timeline: String(state.timeline),
+    recovery_target_lsn: formatLsn(place.stopRecord),
+    recovery_target_inclusive: 'on',
+    recovery_target_action: 'promote',
+  });
+  await writeAccess(data, runAs, false);
+  await writeOwned(path.join(data, 'recovery.signal'), '', runAs);
+}
+
+/** Listens to a server's log until the recovery is over, one way or the other. */
+class RecoveringServer {
+  onFile: (name: string) => void = () => {};
+  private stoppedAtTarget = false;
+  private complete = false;
+  private ready = false;
+  private heardAt = Date.now();
+  private readonly lines: string[] = [];
+  private wake: () => void = () => {};
+
+  constructor(readonly child: ChildProcess) {
+    if (!child.stderr) throw new Fault('INTERNAL', 'The server has no log');
+    createInterface({ input: child.stderr }).on('line', (line) => this.hear(line));
+  }
+
+  /** @throws Fault RECOVERY_INCOMPLETE with the server's words where it ends instead of opening */
+  async finished(): Promise<void> {
+    const gone = ended(this.child).then((status) => `it ended with ${status}`);
+    let why: string | null = null;
+    void gone.then((status) => {
+      why = status;
+      this.wake();
+    });
+    while (!this.ready && why === null) {
+      if (Date.now() - this.heardAt > SILENCE_MS) throw short('the server has hung');
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, 60_000);
+        this.wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    if (!this.ready) throw short(`${why}: ${this.lines.slice(-8).join(' | ')}`);
+  }
+
+  /** The server opens for business before recovery is over in some configurations: its log has to say both. */
+  demandProofs(): void {
+    if (!this.stoppedAtTarget) throw short('the server did not stop at the target');
+    if (!this.complete) throw short('the server does not say that its recovery is complete');
+  }
+
+  private hear(line: string): void {
+    this.heardAt = Date.now();
+    this.lines.push(line);
+    if (this.lines.length > KEPT_LINES) this.lines.shift();
+    const file = /restored log file "([0-9A-F]{24})" from archive/.exec(line);
+    if (file?.[1]) this.onFile(file[1]);
+    else if (line.includes('recovery stopping after WAL location')) this.stoppedAtTarget = true;
+    else if (line.includes('archive recovery complete')) this.complete = true;
+    else if (line.includes('database system is ready to accept connections')) this.ready = true;
+    if (this.ready) this.wake();
+  }
+}
+
+function short(why: string): Fault {
+  return new Fault('RECOVERY_INCOMPLETE', `The replay did not reach the target: ${why}`, {
+    hint: 'Recover again; if it fails the same way, recover from another backup.',
+  });
+}

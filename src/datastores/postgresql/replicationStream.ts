@@ -1,0 +1,174 @@
+/**
+ * PostgreSQL's streaming replication protocol, physical kind: asks who the server is, then receives its log as it is
+ * written and tells it how far it is safely kept. (PostgreSQL 15 documentation, section 55.4.)
+ */
+import type { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import type pg from 'pg';
+import { Fault } from '../../errors.js';
+import { type Instant, instant } from '../../instant.js';
+import type { ServerAddress } from './address.js';
+import { formatLsn, serverLsn } from './lsn.js';
+import { connect } from './session.js';
+
+/** 2000-01-01T00:00:00Z in microseconds since 1970. */
+const POSTGRES_EPOCH = 946_684_800_000_000;
+const STATUS_EVERY_MS = 5_000;
+/** Every status asks for an answer; a server that gives none for this long is gone. */
+const SILENCE_MS = 60_000;
+
+export interface SystemIdentity {
+  systemId: string;
+  timeline: number;
+  /** How far the server's log is on its disk. */
+  flushed: number;
+}
+
+export interface StreamListener {
+  /** Log from `start` on; the bytes are the listener's to keep. */
+  data(start: number, bytes: Buffer): void;
+  /** The server's clock and the end of its log. */
+  heartbeat(serverTime: Instant, logEnd: number): void;
+}
+
+/** The part of pg's connection that copying in both directions needs; not in its typings. */
+interface CopyConnection extends EventEmitter {
+  stream: Socket;
+  sendCopyFromChunk(chunk: Buffer): void;
+}
+
+export class ReplicationStream {
+  private readonly connection: CopyConnection;
+  private timer: NodeJS.Timeout | null = null;
+  private heardAt = Date.now();
+  private written = 0;
+  private kept = 0;
+
+  private constructor(private readonly client: pg.Client) {
+    this.connection = (client as unknown as { connection: CopyConnection }).connection;
+  }
+
+  /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */
+  static async open(address: ServerAddress, applicationName: string): Promise<ReplicationStream> {
+    return new ReplicationStream(await connect(address, { applicationName, replication: true }));
+  }
+
+  async identify(): Promise<SystemIdentity> {
+    const { rows } = await this.client.query('IDENTIFY_SYSTEM');
+    return {
+      systemId: String(rows[0].systemid),
+      timeline: Number(rows[0].timeline),
+      flushed: serverLsn(rows[0].xlogpos),
+    };
+  }
+
+  /** The history file of a timeline later than the first, without which no server replays it. */
+  async history(timeline: number): Promise<string> {
+    const { rows } = await this.client.query(`TIMELINE_HISTORY ${timeline}`);
+    return String(rows[0].content);
+  }
+
+  /**
+   * Streams from `from` until the connection ends. Resolves when the stream is closed, rejects with what ended it.
+   * An exception of the listener ends it too.
+   */
+  async follow(slot: string, from: number, timeline: number, listener: StreamListener): Promise<void> {
+    this.written = from;
+    this.kept = from;
+    const failed = new Promise<never>((_, reject) => {
+      this.connection.on('copyData', ({ chunk }: { chunk: Buffer }) => {
+        this.heardAt = Date.now();
+        // What pg had already taken in when the stream was closed.
+        if (this.timer === null) return;
+        try {
+          this.receive(chunk, listener);
+        } catch (error) {
+          reject(error);
+          this.close();
+        }
+      });
+      // The server ends its side where the timeline ends.
+      this.connection.on('copyDone', () => reject(unavailable('PostgreSQL ended the stream: a new timeline began')));
+      this.client.on('end', () => reject(unavailable('The connection to PostgreSQL ended')));
+    });
+    this.timer = setInterval(() => this.beat(), STATUS_EVERY_MS);
+    const streaming = this.client.query(
+      `START_REPLICATION SLOT "${slot}" PHYSICAL ${formatLsn(from)} TIMELINE ${timeline}`,
+    );
+    try {
+      // The command's own error says more than the end of the connection that comes with it, and comes first.
+      await Promise.race([streaming, failed]);
+    } finally {
+      streaming.catch(() => {});
+      failed.catch(() => {});
+      this.close();
+    }
+  }
+
+  /** Log before `lsn` is archived, and the server need not keep it for this service any longer. */
+  acknowledge(lsn: number): void {
+    this.kept = Math.max(this.kept, lsn);
+    this.sendStatus(false);
+  }
+
+  pause(): void {
+    this.connection.stream.pause();
+  }
+
+  resume(): void {
+    // The silence was this side's.
+    this.heardAt = Date.now();
+    this.connection.stream.resume();
+  }
+
+  close(): void {
+    if (this.timer) clearInterval(this.timer);
+    this.timer = null;
+    this.connection.stream.destroy();
+    void this.client.end().catch(() => {});
+  }
+
+  private receive(chunk: Buffer, listener: StreamListener): void {
+    const kind = chunk.readUInt8(0);
+    if (kind === 0x77 /* w: start, end of log, clock, bytes */) {
+      const start = Number(chunk.readBigUInt64BE(1));
+      const logEnd = Number(chunk.readBigUInt64BE(9));
+      // pg reuses the buffer under the chunk.
+      const bytes = Buffer.from(chunk.subarray(25));
+      this.written = start + bytes.length;
+      listener.data(start, bytes);
+      listener.heartbeat(clock(chunk, 17), logEnd);
+    } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
+      listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));
+      if (chunk.readUInt8(17) === 1) this.sendStatus(false);
+    }
+  }
+
+  private beat(): void {
+    if (Date.now() - this.heardAt > SILENCE_MS && !this.connection.stream.isPaused()) {
+      this.connection.stream.destroy();
+    } else {
+      this.sendStatus(true);
+    }
+  }
+
+  private sendStatus(answerWanted: boolean): void {
+    if (!this.connection.stream.writable || this.timer === null) return;
+    const status = Buffer.alloc(34);
+    status.writeUInt8(0x72, 0);
+    status.writeBigUInt64BE(BigInt(this.written), 1);
+    status.writeBigUInt64BE(BigInt(this.kept), 9);
+    status.writeBigUInt64BE(BigInt(this.kept), 17);
+    status.writeBigInt64BE(BigInt(Date.now()) * 1000n - BigInt(POSTGRES_EPOCH), 25);
+    status.writeUInt8(answerWanted ? 1 : 0, 33);
+    this.connection.sendCopyFromChunk(status);
+  }
+}
+
+function clock(chunk: Buffer, at: number): Instant {
+  return instant(Number(chunk.readBigInt64BE(at)) + POSTGRES_EPOCH);
+}
+
+function unavailable(message: string): Fault {
+  return new Fault('DATASTORE_UNAVAILABLE', message);
+}

@@ -1,0 +1,75 @@
+/** Puts a backup's bytes back: the stored tar stream into a data directory, unpacked by tar(1) as PostgreSQL's user. */
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Fault } from '../../errors.js';
+import type { RecoveryContext, StoredPart } from '../datastore.js';
+import { baseState } from './backup.js';
+import { ended, endProcess, handOver, launch, type RunAs, tail } from './processes.js';
+import { endLeftover } from './server.js';
+import { readIfThere } from './settings.js';
+
+/** Where a recovery keeps its things inside its scratch directory. */
+export function scratchPlaces(scratch: string) {
+  return {
+    data: path.join(scratch, 'data'),
+    feed: path.join(scratch, 'feed'),
+    /** There from the moment on at which the data directory is no longer the plain backup. */
+    begun: path.join(scratch, 'replay-begun'),
+    /** What the replay reached. */
+    reached: path.join(scratch, 'reached.json'),
+  };
+}
+
+export async function restoreBase(context: RecoveryContext, runAs: RunAs | null): Promise<void> {
+  const { scratch, base, signal, target } = context;
+  const places = scratchPlaces(scratch);
+  baseState(base.facts);
+  await endLeftover(places.data);
+  for (const left of Object.values(places)) await rm(left, { recursive: true, force: true });
+  await handOver(scratch, runAs);
+  await handOver(target.home, runAs);
+  await mkdir(places.data);
+  await handOver(places.data, runAs);
+  await unpack(base.parts, places.data, runAs, signal);
+  // Without its label a backup starts from the wrong place and is damaged silently.
+  for (const file of ['PG_VERSION', 'global/pg_control', 'backup_label']) {
+    if ((await readIfThere(path.join(places.data, file))) === null) {
+      throw new Fault('BACKUP_CORRUPT', `The backup holds no ${file}`, { hint: 'Recover from another backup.' });
+    }
+  }
+}
+
+async function unpack(parts: StoredPart[], into: string, runAs: RunAs | null, signal: AbortSignal): Promise<void> {
+  const tar = launch('tar', ['--extract', '--file=-', '--preserve-permissions', `--directory=${into}`], {
+    runAs,
+    stdio: ['pipe', 'ignore', 'pipe'],
+  });
+  const words = tail(tar.stderr);
+  const gone = ended(tar);
+  try {
+    if (!tar.stdin) throw new Fault('INTERNAL', 'tar cannot be started');
+    await pipeline(Readable.from(contentOf(parts), { objectMode: false }), tar.stdin, { signal });
+    const status = await gone;
+    if (status !== 0) throw new Fault('BACKUP_CORRUPT', `The backup cannot be unpacked: ${words() || status}`);
+  } catch (error) {
+    signal.throwIfAborted();
+    const code = error instanceof Error && 'code' in error ? error.code : null;
+    // tar ended before its input did; its own words say why.
+    if (code !== 'EPIPE' && code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+    const full = words().includes('No space left');
+    throw new Fault(full ? 'STORAGE_FULL' : 'BACKUP_CORRUPT', `The backup cannot be unpacked: ${words()}`);
+  } finally {
+    await endProcess(tar, 'SIGKILL', 5_000);
+  }
+}
+
+async function* contentOf(parts: StoredPart[]): AsyncIterable<Buffer> {
+  let offset = 0;
+  for (const part of parts) {
+    if (part.offset !== offset) throw new Fault('BACKUP_CORRUPT', `The backup has a hole at byte ${offset}`);
+    yield* part.read();
+    offset += part.plainBytes;
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * The plain bytes of an archived segment, version 1: a header of 32 bytes, then the log from `after` to `last` exactly as
+ * the server wrote it. All numbers little-endian: 8 bytes magic, u32 timeline, u32 size of a WAL file, u64 first LSN,
+ * u64 system identifier.
+ */
+import { Fault } from '../../errors.js';
+import type { StoredSegment } from '../datastore.js';
+import { formatLsn } from './lsn.js';
+import { WalFormatError, WalReader } from './walReader.js';
+
+const MAGIC = Buffer.from('PITRWAL1', 'latin1');
+const HEADER_BYTES = 32;
+
+export interface SegmentHeader {
+  timeline: number;
+  segmentSize: number;
+  start: number;
+  systemId: string;
+}
+
+export function encodeHeader(header: SegmentHeader): Buffer {
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  MAGIC.copy(bytes);
+  bytes.writeUInt32LE(header.timeline, 8);
+  bytes.writeUInt32LE(header.segmentSize, 12);
+  bytes.writeBigUInt64LE(BigInt(header.start), 16);
+  bytes.writeBigUInt64LE(BigInt(header.systemId), 24);
+  return bytes;
+}
+
+export interface SegmentReader {
+  header(header: SegmentHeader): void;
+  /** Log from `lsn` on. */
+  bytes(lsn: number, bytes: Buffer): Promise<void> | void;
+}
+
+/**
+ * Reads a segment to its end, so that whoever stored it can prove it whole.
+ * @throws Fault LOG_CORRUPT where it is not the log from `after` to `last`, and whatever `segment.read` throws
+ */
+export async function readSegment(segment: StoredSegment, reader: SegmentReader): Promise<void> {
+  let head: Buffer | null = Buffer.alloc(0);
+  let lsn = segment.after;
+  for await (const chunk of segment.read()) {
+    let bytes: Buffer = chunk;
+    if (head) {
+      head = Buffer.concat([head, chunk]);
+      if (head.length < HEADER_BYTES) continue;
+      reader.header(decodeHeader(head, segment));
+      bytes = head.subarray(HEADER_BYTES);
+      head = null;
+    }
+    if (bytes.length > 0) await reader.bytes(lsn, bytes);
+    lsn += bytes.length;
+  }
+  if (head || lsn !== segment.last) throw corrupt(segment, `it ends at ${formatLsn(lsn)}`);
+}
+
+/** Reads a segment's records; see WalReader for the two callbacks. @throws as readSegment */
+export async function readRecords(
+  segment: StoredSegment,
+  onCommit: ConstructorParameters<typeof WalReader>[2],
+  onRecord?: ConstructorParameters<typeof WalReader>[3],
+): Promise<SegmentHeader> {
+  let records: WalReader | null = null;
+  let found: SegmentHeader | null = null;
+  await readSegment(segment, {
+    header: (header) => {
+      found = header;
+      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord);
+    },
+    bytes: (_, bytes) => {
+      try {
+        records?.push(bytes);
+      } catch (error) {
+        if (error instanceof WalFormatError) throw corrupt(segment, error.message);
+        throw error;
+      }
+    },
+  });
+  if (!found) throw corrupt(segment, 'it is empty');
+  return found;
+}
+
+function decodeHeader(bytes: Buffer, segment: StoredSegment): SegmentHeader {
+  if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) throw corrupt(segment, 'it has no header');
+  const start = Number(bytes.readBigUInt64LE(16));
+  if (start !== segment.after) throw corrupt(segment, `it begins at ${formatLsn(start)}`);
+  return {
+    timeline: bytes.readUInt32LE(8),
+    segmentSize: bytes.readUInt32LE(12),
+    start,
+    systemId: String(bytes.readBigUInt64LE(24)),
+  };
+}
+
+function corrupt(segment: StoredSegment, why: string): Fault {
+  const range = `${formatLsn(segment.after)} to ${formatLsn(segment.last)}`;
+  return new Fault('LOG_CORRUPT', `The archived log from ${range} is not what was archived: ${why}`, {
+    hint: 'Recover to an instant before it, or from a later backup.',
+  });
+}

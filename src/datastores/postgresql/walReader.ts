@@ -1,0 +1,220 @@
+/**
+ * Reads PostgreSQL's write-ahead log as it flows: finds where each record ends, proves that each follows the one before
+ * it, and reports every commit with its time.
+ *
+ * The format (access/xlog_internal.h, xlogrecord.h and xact.h of PostgreSQL 15; unchanged since 9.5): pages of 8192
+ * bytes begin with a header of 24 bytes, 40 on the first page of a file; records lie between the headers, start at
+ * multiples of 8 and may run over several pages. Little-endian machines only, which the page's magic number shows.
+ */
+import { type Instant, instant } from '../../instant.js';
+import { crc32c } from './crc32c.js';
+import { formatLsn } from './lsn.js';
+
+export const WAL_PAGE = 8192;
+const SHORT_HEADER = 24;
+const LONG_HEADER = 40;
+const RECORD_HEADER = 24;
+/** PostgreSQL itself refuses longer records. */
+const LONGEST_RECORD = 2 ** 30;
+/** 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds since 1970. */
+const POSTGRES_EPOCH = 946_684_800_000_000n;
+
+const RMGR_XLOG = 0;
+const RMGR_TRANSACTION = 1;
+const XLOG_SWITCH = 0x40;
+const CONTINUES_RECORD = 0x0001;
+
+/** A committed transaction: its record lies in [start, end), all LSNs. */
+export interface WalCommit {
+  start: number;
+  end: number;
+  at: Instant;
+}
+
+/** The newest complete record. Two logs that agree in it, and in where it lies, are the same log up to there. */
+export interface RecordMark {
+  start: number;
+  crc: number;
+}
+
+/** The bytes are not a PostgreSQL log that goes on from what was read before. */
+export class WalFormatError extends Error {}
+
+export class WalReader {
+  /** The LSN of the next byte. */
+  position: number;
+  /** The LSN just after the newest complete record; where reading began, before the first. */
+  recordEnd: number;
+  last: RecordMark | null = null;
+
+  private readonly pageHeader = Buffer.alloc(LONG_HEADER);
+  /** Bytes of the page header still to come; 0 inside a page's body. */
+  private headerMissing = 0;
+  private headerSize = 0;
+  /** Bytes to pass over before the next record; the tail of one that began before reading did. */
+  private skip = 0;
+  /** Everything before this LSN is what a log switch left unused, page headers included. */
+  private unusedUntil = 0;
+
+  private readonly header = Buffer.alloc(RECORD_HEADER);
+  private inRecord = false;
+  private recordStart = 0;
+  private recordRead = 0;
+  private recordLength = 0;
+  private body: Buffer | null = null;
+
+  /**
+   * @param start an LSN at which a record begins, or the start of a WAL file
+   * @param onRecord called for every complete record, with where it begins and ends
+   */
+  constructor(
+    start: number,
+    private readonly segmentSize: number,
+    private readonly onCommit: (commit: WalCommit) => void,
+    private readonly onRecord: (start: number, end: number) => void = () => {},
+  ) {
+    this.position = start;
+    this.recordEnd = start;
+  }
+
+  /** @throws WalFormatError */
+  push(bytes: Buffer): void {
+    let at = 0;
+    while (at < bytes.length) {
+      const inPage = this.position % WAL_PAGE;
+      const left = Math.min(bytes.length - at, WAL_PAGE - inPage);
+      if (this.position < this.unusedUntil) {
+        at += this.advance(left);
+        if (this.position === this.unusedUntil) this.complete();
+        continue;
+      }
+      if (inPage === 0) {
+        this.headerSize = this.position % this.segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
+        this.headerMissing = this.headerSize;
+      }
+      if (this.headerMissing > 0) {
+        const taken = Math.min(left, this.headerMissing);
+        bytes.copy(this.pageHeader, this.headerSize - this.headerMissing, at, at + taken);
+        this.headerMissing -= taken;
+        at += this.advance(taken);
+        if (this.headerMissing === 0) this.beginPage();
+      } else if (this.skip > 0) {
+        const taken = Math.min(left, this.skip);
+        this.skip -= taken;
+        at += this.advance(taken);
+        if (this.skip === 0) this.recordEnd = this.position;
+      } else {
+        at += this.advance(this.readRecord(bytes, at, left));
+        if (this.inRecord && this.recordRead >= RECORD_HEADER && this.recordRead === align(this.recordLength)) {
+          this.endRecord();
+        }
+      }
+    }
+  }
+
+  private advance(count: number): number {
+    this.position += count;
+    return count;
+  }
+
+  private beginPage(): void {
+    const page = this.position - this.headerSize;
+    if (this.pageHeader.readUInt8(1) !== 0xd1) throw this.wrong('no page header', page);
+    if (Number(this.pageHeader.readBigUInt64LE(8)) !== page) throw this.wrong('a page of another place', page);
+    const continued = (this.pageHeader.readUInt16LE(2) & CONTINUES_RECORD) !== 0;
+    const remaining = continued ? this.pageHeader.readUInt32LE(16) : 0;
+    if (this.inRecord) {
+      if (remaining === 0) {
+        // The server crashed before it had written the whole record, and overwrote it when it came back.
+        this.inRecord = false;
+        this.body = null;
+      } else if (remaining !== this.recordLength - this.recordRead) {
+        throw this.wrong('a record that does not go on', page);
+      }
+    } else if (remaining > 0) {
+      if (this.last) throw this.wrong('the rest of a record that never began', page);
+      // Whole pages of it carry a header each, so it is measured anew on every page.
+      this.skip = Math.min(align(remaining), WAL_PAGE - this.headerSize);
+    }
+  }
+
+  /** Takes what belongs to the present record out of `left` bytes of one page; answers with how many. */
+  private readRecord(bytes: Buffer, at: number, left: number): number {
+    if (!this.inRecord) {
+      this.inRecord = true;
+      this.recordStart = this.position;
+      this.recordRead = 0;
+      this.recordLength = 0;
+    }
+    if (this.recordRead < RECORD_HEADER) {
+      const taken = Math.min(left, RECORD_HEADER - this.recordRead);
+      bytes.copy(this.header, this.recordRead, at, at + taken);
+      this.recordRead += taken;
+      // The length stands in the first four bytes, which always lie on the record's first page.
+      if (this.recordRead >= 4) this.recordLength = this.header.readUInt32LE(0);
+      if (this.recordRead === RECORD_HEADER) this.checkHeader();
+      return taken;
+    }
+    const taken = Math.min(left, align(this.recordLength) - this.recordRead);
+    this.body?.set(bytes.subarray(at, at + taken), this.recordRead - RECORD_HEADER);
+    this.recordRead += taken;
+    return taken;
+  }
+
+  private checkHeader(): void {
+    const { recordLength: length, recordStart: start } = this;
+    if (length < RECORD_HEADER || length > LONGEST_RECORD) throw this.wrong(`a record of ${length} bytes`, start);
+    if (this.last && Number(this.header.readBigUInt64LE(8)) !== this.last.start) {
+      throw this.wrong('a record that does not follow the one before it', start);
+    }
+    this.body = this.header[17] === RMGR_TRANSACTION ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
+  }
+
+  private endRecord(): void {
+    const isSwitch = this.header[17] === RMGR_XLOG && ((this.header[16] ?? 0) & 0xf0) === XLOG_SWITCH;
+    const intoFile = this.position % this.segmentSize;
+    if (isSwitch && intoFile > 0) this.unusedUntil = this.position + this.segmentSize - intoFile;
+    else this.complete();
+  }
+
+  private complete(): void {
+    const { recordStart: start, position: end } = this;
+    const crc = this.header.readUInt32LE(20);
+    this.inRecord = false;
+    this.recordEnd = end;
+    this.last = { start, crc };
+    this.onRecord(start, end);
+    if (this.body === null) return;
+    const body = this.body.subarray(0, this.recordLength - RECORD_HEADER);
+    this.body = null;
+    if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged transaction record', start);
+    const kind = (this.header[16] ?? 0) & 0x70;
+    // COMMIT and COMMIT PREPARED; everything else of this resource manager leaves nothing behind for others to see.
+    if (kind === 0x00 || kind === 0x30) this.onCommit({ start, end, at: commitTime(body) });
+  }
+
+  private wrong(what: string, lsn: number): WalFormatError {
+    return new WalFormatError(`${what} at ${formatLsn(lsn)}`);
+  }
+}
+
+/** A transaction record has no block references: optional origin and top-level xid, the data's length, the data. */
+function commitTime(body: Buffer): Instant {
+  let at = 0;
+  for (;;) {
+    const id = body.readUInt8(at);
+    if (id === 253) at += 3;
+    else if (id === 252) at += 5;
+    else if (id === 255) return micros(body.readBigInt64LE(at + 2));
+    else if (id === 254) return micros(body.readBigInt64LE(at + 5));
+    else throw new WalFormatError(`block ${id} in a transaction record`);
+  }
+}
+
+function micros(sincePostgresEpoch: bigint): Instant {
+  return instant(Number(sincePostgresEpoch + POSTGRES_EPOCH));
+}
+
+function align(length: number): number {
+  return Math.ceil(length / 8) * 8;
+}

@@ -1,0 +1,169 @@
+/** What happens to a capture when its connection, its slot, its source or its archive fails, on a real server. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import type pg from 'pg';
+import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { Fault } from '../../../src/errors.js';
+import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { scratchDir } from '../../support/scratch.js';
+
+describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 180_000 }, () => {
+  let rig: PostgresRig;
+  let client: pg.Client;
+  let cleanups: (() => unknown)[] = [];
+
+  beforeEach(async () => {
+    cleanups = [];
+    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }));
+    client = await rig.connect();
+    await client.query('create table entry (xid bigint primary key, filler text)');
+  });
+
+  afterEach(async () => {
+    await rig.close();
+    for (const cleanup of cleanups) await cleanup();
+  });
+
+  async function write(transactions: number): Promise<void> {
+    for (let i = 0; i < transactions; i++) {
+      await client.query("insert into entry select pg_current_xact_id()::text::bigint, repeat('x', 500)");
+    }
+  }
+
+  async function xids(of: pg.Client): Promise<number[]> {
+    const { rows } = await of.query('select xid::int as xid from entry order by xid');
+    return rows.map((row) => row.xid);
+  }
+
+  /** Recovers to this moment and compares with the source. */
+  async function assertWhole(
+    capture: Awaited<ReturnType<PostgresRig['capture']>>,
+    base: Awaited<ReturnType<PostgresRig['backup']>>,
+  ) {
+    const at = await sourceNow(client);
+    await capture.fence();
+    const kept = keptBy(await rig.oracle(), at);
+    const recovered = await rig.recover(base, at);
+    const all = await xids(client);
+    assert.deepEqual(
+      await xids(recovered.client),
+      all.filter((xid) => kept.has(xid)),
+    );
+    assert.ok(all.length > 0);
+    await rig.drop(recovered);
+  }
+
+  test('a killed connection and a service that starts again go on without a break', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await write(20);
+    const beats = rig.archive.healths.length;
+    await client.query("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'walsender'");
+    await rig.archive.until(
+      'it notices and comes back',
+      () => rig.archive.healths.slice(beats).some((h) => !h.healthy) && rig.archive.healths.at(-1)?.healthy === true,
+    );
+    await write(20);
+    await capture.fence();
+    await write(20);
+    await capture.stop();
+    const stopped = rig.archive.segments.length;
+    await write(20);
+    const again = await rig.capture();
+    await assertWhole(again, base);
+    assert.ok(rig.archive.segments.length > stopped);
+    assert.equal(rig.archive.stretches.length, 1, 'one stretch throughout');
+    await again.stop();
+  });
+
+  test('a source that is killed and comes back loses nothing', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await write(50);
+    const pid = Number((await readFile(path.join(rig.directory, 'source/data/postmaster.pid'), 'utf8')).split('\n')[0]);
+    process.kill(pid, 'SIGKILL');
+    await rig.archive.until('the capture notices', () => rig.archive.healths.at(-1)?.healthy === false);
+    await assert.rejects(capture.fence(AbortSignal.timeout(500)));
+    // The server's own watch brings it back.
+    await rig.archive.until('the capture is back', () => rig.archive.healths.at(-1)?.healthy === true);
+    client = await rig.connect();
+    await write(50);
+    await assertWhole(capture, base);
+    assert.equal(rig.archive.stretches.length, 1);
+    await capture.stop();
+  });
+
+  test('an archive that refuses is asked again and nothing is lost', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    rig.archive.refuse = new Fault('STORAGE_FULL', 'The storage is full');
+    await write(20);
+    await assert.rejects(capture.fence(), { code: 'STORAGE_FULL' });
+    await write(20);
+    rig.archive.refuse = null;
+    await assertWhole(capture, base);
+    assert.equal(capture.health().healthy, true);
+    await capture.stop();
+  });
+
+  test('a dropped slot is made again, without a gap while the log is still there', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await capture.stop();
+    await write(20);
+    await client.query('select pg_drop_replication_slot($1)', [slotName(rig.instance.id)]);
+    await client.query('select pg_switch_wal()');
+    await write(20);
+    const again = await rig.capture();
+    await assertWhole(again, base);
+    assert.equal(rig.archive.stretches.length, 1);
+    await again.stop();
+  });
+
+  test('log that the server removed is a gap, and a backup opens the next window', async () => {
+    const capture = await rig.capture();
+    await rig.backup(capture);
+    await write(20);
+    await capture.stop();
+    await client.query('select pg_drop_replication_slot($1)', [slotName(rig.instance.id)]);
+    await client.query("alter system set wal_keep_size = '0'");
+    await client.query('select pg_reload_conf()');
+    for (let i = 0; i < 4; i++) {
+      await write(5);
+      await client.query('select pg_switch_wal()');
+      await client.query('checkpoint');
+    }
+    const again = await rig.capture();
+    await rig.archive.until('a new stretch', () => rig.archive.stretches.length === 2);
+    assert.equal(rig.archive.stretches[1]?.because, 'LOG_GAP');
+    assert.match(rig.archive.stretches[1]?.reason ?? '', /removed log/);
+    const base = await rig.backup(again);
+    assert.equal(base.facts.replayAfter.stretch, rig.archive.stretches[1]?.stretch);
+    await write(20);
+    const at = await sourceNow(client);
+    await again.fence();
+    const recovered = await rig.recover(base, at);
+    assert.deepEqual(await xids(recovered.client), await xids(client));
+    await again.stop();
+  });
+
+  test('another cluster at the same address, or an archive from elsewhere, begins a new stretch', async () => {
+    const capture = await rig.capture();
+    await capture.fence();
+    await capture.stop();
+    const resume = rig.archive.resumePoint();
+    assert.ok(resume);
+    const foreign = await rig.capture({ ...resume, continuation: { ...resume.continuation, systemId: '1234567890' } });
+    await rig.archive.until('a new stretch', () => rig.archive.stretches.length === 2);
+    assert.match(rig.archive.stretches[1]?.reason ?? '', /Another database cluster/);
+    await foreign.stop();
+    // The same place, with another record there: as after a restore from an older copy of the disk.
+    const mark = { ...(resume.continuation.mark as { start: number; crc: number }), crc: 1 };
+    const diverged = await rig.capture({ ...resume, continuation: { ...resume.continuation, mark } });
+    await rig.archive.until('another one', () => rig.archive.stretches.length === 3);
+    assert.match(rig.archive.stretches[2]?.reason ?? '', /not the archived one/);
+    await diverged.stop();
+  });
+});

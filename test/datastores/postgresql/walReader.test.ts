@@ -1,0 +1,169 @@
+/** Reading the write-ahead log from bytes made by hand: pages, records over several of them, switches, crashes, damage. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
+import { type WalCommit, WalFormatError, WalReader } from '../../../src/datastores/postgresql/walReader.js';
+
+const PAGE = 8192;
+const FILE = 4 * PAGE;
+const EPOCH = 946_684_800_000_000;
+
+/** Writes log as xlogrecord.h and xlog_internal.h describe it. */
+class WalWriter {
+  readonly bytes: Buffer[] = [];
+  position: number;
+  previous = 0;
+
+  constructor(readonly start: number) {
+    this.position = start;
+  }
+
+  /** @returns where the record begins and ends */
+  record(rmgr: number, info: number, body: Buffer): { start: number; end: number } {
+    if (this.position % PAGE === 0) this.page(0, 0);
+    const start = this.position;
+    const header = Buffer.alloc(24);
+    header.writeUInt32LE(24 + body.length, 0);
+    header.writeBigUInt64LE(BigInt(this.previous), 8);
+    header.writeUInt8(info, 16);
+    header.writeUInt8(rmgr, 17);
+    header.writeUInt32LE(crc32c(body, header.subarray(0, 20)), 20);
+    this.previous = start;
+    const whole = Buffer.concat([header, body]);
+    for (let at = 0; at < whole.length; ) {
+      if (this.position % PAGE === 0) this.page(1, whole.length - at);
+      const piece = whole.subarray(at, at + PAGE - (this.position % PAGE));
+      this.put(piece);
+      at += piece.length;
+    }
+    this.put(Buffer.alloc((8 - (this.position % 8)) % 8));
+    return { start, end: this.position };
+  }
+
+  /** @param at microseconds since 1970 */
+  commit(at: number, info = 0x00, padding = 0): { start: number; end: number } {
+    const body = Buffer.alloc(10 + padding, 7);
+    const long = body.length - 2 > 255;
+    const data = Buffer.alloc(long ? 5 : 2);
+    data.writeUInt8(long ? 254 : 255, 0);
+    if (long) data.writeUInt32LE(8 + padding, 1);
+    else data.writeUInt8(8 + padding, 1);
+    const time = Buffer.alloc(8 + padding);
+    time.writeBigInt64LE(BigInt(at - EPOCH));
+    return this.record(1, info, Buffer.concat([data, time]));
+  }
+
+  switchFile(): void {
+    this.record(0, 0x40, Buffer.alloc(0));
+    while (this.position % FILE !== 0) {
+      if (this.position % PAGE === 0) this.page(0, 0);
+      this.put(Buffer.alloc(PAGE - (this.position % PAGE)));
+    }
+  }
+
+  page(flags: number, remaining: number): void {
+    const long = this.position % FILE === 0;
+    const header = Buffer.alloc(long ? 40 : 24);
+    header.writeUInt16LE(0xd110, 0);
+    header.writeUInt16LE(flags | (long ? 2 : 0), 2);
+    header.writeUInt32LE(1, 4);
+    header.writeBigUInt64LE(BigInt(this.position), 8);
+    header.writeUInt32LE(remaining, 16);
+    this.put(header);
+  }
+
+  put(bytes: Buffer): void {
+    this.bytes.push(bytes);
+    this.position += bytes.length;
+  }
+
+  all(): Buffer {
+    return Buffer.concat(this.bytes);
+  }
+}
+
+function read(start: number, bytes: Buffer, chunk = bytes.length): { reader: WalReader; commits: WalCommit[] } {
+  const commits: WalCommit[] = [];
+  const reader = new WalReader(start, FILE, (commit) => commits.push(commit));
+  for (let at = 0; at < bytes.length; at += chunk) reader.push(bytes.subarray(at, at + chunk));
+  return { reader, commits };
+}
+
+describe('WalReader', () => {
+  test('the checksum is the one of RFC 3720', () => {
+    assert.equal(crc32c(Buffer.from('123456789')), 0xe3069283);
+    assert.equal(crc32c(Buffer.from('1234'), Buffer.from('56789')), 0xe3069283);
+  });
+
+  test('finds commits across pages, files and switches, however the bytes are cut', () => {
+    const writer = new WalWriter(FILE);
+    const expected: WalCommit[] = [];
+    const note = (at: number, where: { start: number; end: number }) =>
+      expected.push({ ...where, at: at as WalCommit['at'] });
+    note(EPOCH + 1, writer.commit(EPOCH + 1));
+    writer.record(10, 0, Buffer.alloc(3 * PAGE + 5, 1));
+    note(EPOCH + 3, writer.commit(EPOCH + 3, 0x30));
+    writer.commit(EPOCH + 4, 0x20); // an abort
+    writer.commit(EPOCH + 5, 0x10); // a prepare
+    note(EPOCH + 2, writer.commit(EPOCH + 2, 0x80, 2 * PAGE));
+    writer.switchFile();
+    for (let i = 0; i < 700; i++) {
+      writer.record(10, 0, Buffer.alloc((i * 37) % 301, 2));
+      note(EPOCH + 10 + i, writer.commit(EPOCH + 10 + i));
+    }
+    const bytes = writer.all();
+    for (const chunk of [bytes.length, PAGE, 1000, 7, 1]) {
+      const { reader, commits } = read(FILE, bytes, chunk);
+      assert.deepEqual(commits, expected, `in pieces of ${chunk}`);
+      assert.equal(reader.recordEnd, writer.position);
+      assert.equal(reader.last?.start, writer.previous);
+    }
+  });
+
+  test('starts at the beginning of a file, inside a record that began before it', () => {
+    const writer = new WalWriter(FILE);
+    writer.commit(EPOCH);
+    writer.record(10, 0, Buffer.alloc(FILE + PAGE, 1));
+    const { start, end } = writer.commit(EPOCH + 9);
+    const { commits } = read(2 * FILE, writer.all().subarray(FILE), 100);
+    assert.deepEqual(commits, [{ start, end, at: EPOCH + 9 }]);
+  });
+
+  test('an unfinished record is not an end, and a crash may take it back', () => {
+    const writer = new WalWriter(FILE);
+    const { end } = writer.commit(EPOCH + 1);
+    const kept = writer.previous;
+    writer.record(10, 0, Buffer.alloc(PAGE, 1));
+    const half = writer.all().subarray(0, PAGE);
+    const { reader, commits } = read(FILE, half);
+    assert.equal(reader.recordEnd, end);
+    // What the server writes when it comes back: the page anew, flagged as overwriting, and records on it.
+    const after = new WalWriter(FILE + PAGE);
+    after.previous = kept;
+    after.page(8, 0);
+    after.commit(EPOCH + 2);
+    reader.push(after.all());
+    assert.deepEqual(
+      commits.map((commit) => commit.at),
+      [EPOCH + 1, EPOCH + 2],
+    );
+  });
+
+  test('damage and foreign bytes are never taken for log', () => {
+    const writer = new WalWriter(FILE);
+    writer.commit(EPOCH + 1);
+    const second = writer.commit(EPOCH + 2);
+    writer.record(10, 0, Buffer.alloc(PAGE, 1));
+    const damaged = (at: number) => {
+      const bytes = writer.all();
+      bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+      return () => read(FILE, bytes);
+    };
+    assert.throws(damaged(second.start - FILE + 30), WalFormatError, 'a commit time');
+    assert.throws(damaged(second.start - FILE + 8), WalFormatError, 'the link to the record before');
+    assert.throws(damaged(PAGE + 8), WalFormatError, 'the address of a page');
+    assert.throws(damaged(PAGE + 16), WalFormatError, 'what remains of a record');
+    assert.throws(() => read(FILE, Buffer.alloc(PAGE)), WalFormatError, 'zeros');
+    assert.throws(() => read(2 * FILE, writer.all()), WalFormatError, 'another place');
+  });
+});
