@@ -6,6 +6,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = 
   pipeline: () => import('./pipeline.js'),
   many: () => import('./many.js'),
   planning: () => import('./planning.js'),
+  sqlite: () => import('./sqlite.js'),
   trove: () => import('./trove.js'),
 };
 

@@ -3,7 +3,7 @@
  * in the catalog, so it vouches for the whole backup; with the manifest at hand no catalog is needed to read one.
  */
 import { z } from 'zod';
-import type { BackupFacts, StoredBackup } from '../datastores/datastore.js';
+import type { BackupFacts, ReadOptions, StoredBackup } from '../datastores/datastore.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
@@ -86,7 +86,7 @@ export function openBackup(
     const opened = {
       offset,
       plainBytes: part.plainBytes,
-      read: () => tap(pipeline.read(part, 'BACKUP_CORRUPT', signal), part),
+      read: (options?: ReadOptions) => tap(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part),
     };
     offset += part.plainBytes;
     return opened;

@@ -183,7 +183,10 @@ export interface BackupRequest {
 }
 
 export interface BackupSink {
-  /** Stores the backup's content, once, as ordered parts of `partBytes` plain bytes each (the last may be shorter). */
+  /**
+   * Stores the backup's content, once, as ordered parts of `partBytes` plain bytes each (the last may be shorter). A
+   * chunk is used before the next one is asked for, and not kept.
+   */
   write(content: AsyncIterable<Buffer>, partBytes?: number): Promise<void>;
 }
 
@@ -202,6 +205,11 @@ export interface BackupFacts {
 
 // ------------------------------------------------------------------- recovery
 
+export interface ReadOptions {
+  /** A chunk is valid only until the next one is asked for; for drivers that are done with it by then. */
+  reuse?: boolean;
+}
+
 /** An archived segment as a recovery reads it. */
 export interface StoredSegment {
   after: number;
@@ -213,7 +221,7 @@ export interface StoredSegment {
    * where the bytes read carry their own proof.
    * @throws Fault LOG_CORRUPT naming the object, STORAGE_UNAVAILABLE
    */
-  read(): AsyncIterable<Buffer>;
+  read(options?: ReadOptions): AsyncIterable<Buffer>;
 }
 
 export type LocateTarget = { at: Instant } | { position: LogPosition };
@@ -232,7 +240,7 @@ export interface StoredPart {
   offset: number;
   plainBytes: number;
   /** As StoredSegment.read, with BACKUP_CORRUPT. */
-  read(): AsyncIterable<Buffer>;
+  read(options?: ReadOptions): AsyncIterable<Buffer>;
 }
 
 export interface StoredBackup {

@@ -215,6 +215,6 @@ export function openSegment(
     last: record.last,
     transactions: record.transactions,
     plainBytes: record.object.plainBytes,
-    read: () => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal), record.object),
+    read: (options) => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal, options), record.object),
   };
 }

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { compressSync, uncompressSync } from 'lz4-napi';
+import { giveSpace, takeSpace } from './blockSpace.js';
 import { BLOCK_HEADER_BYTES, blockHeader, putBlockHeader } from './objectFormat.js';
 
 /** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
@@ -28,7 +29,8 @@ export function encodeBlock(space: Buffer<ArrayBuffer>, plainBytes: number): Buf
 }
 
 /**
- * The plain bytes of a whole stored block with a valid header; null where the payload is not what the header says.
+ * The plain bytes of a whole stored block with a valid header, which is not to be used again; null where the payload is
+ * not what the header says.
  * Safe on hostile bytes: they can waste at most MAX_BLOCK_BYTES.
  */
 export function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
@@ -43,8 +45,9 @@ export function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | n
   }
   if (plain.length !== header.plainBytes) return null;
   // The library's buffer belongs to the thread that made it and must not outlive it in another: hand over a copy.
-  const own = Buffer.allocUnsafeSlow(plain.length);
+  const own = takeSpace(plain.length);
   plain.copy(own);
+  giveSpace(block);
   return own;
 }
 

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { Dir, Stats } from 'node:fs';
 import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
-import { addAbortSignal, type Readable } from 'node:stream';
+import { addAbortSignal } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { invalidArgument } from '../errors.js';
 import { abortable } from './abortable.js';
@@ -14,7 +14,7 @@ import { makeDirectories, syncDirectory, writeDurably } from './durableFile.js';
 import { fileFault, nameClash, systemCode } from './fileFaults.js';
 import { FileReadable } from './fileReadable.js';
 import { checkKey } from './objectKey.js';
-import type { ObjectInfo, ObjectKey, Storage } from './storage.js';
+import type { ObjectInfo, ObjectKey, ObjectStream, Storage } from './storage.js';
 
 /** Holds what is still being written. It also tells our directory from the empty place where it should be mounted. */
 const INCOMING = '.incoming';
@@ -74,7 +74,7 @@ export class FileStorage implements Storage {
     }
   }
 
-  async get(key: ObjectKey, signal?: AbortSignal): Promise<Readable | null> {
+  async get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null> {
     const file = this.pathOf(key);
     signal?.throwIfAborted();
     const asFault = (thrown: unknown) => fileFault(thrown, `Reading ${key}`, this.root);

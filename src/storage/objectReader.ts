@@ -3,10 +3,10 @@
  * defect, so that the verdict names what really is wrong; no read ends well unless everything about it was right.
  */
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
 import { Fault } from '../errors.js';
 import type { StoredObject } from '../model.js';
 import { inlineCodec, type ObjectCodec } from './blockCodec.js';
+import { giveSpace, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
 import {
   BLOCK_HEADER_BYTES,
@@ -19,7 +19,7 @@ import {
 } from './objectFormat.js';
 import { SMALL_BYTES } from './objectWriter.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
-import type { Storage } from './storage.js';
+import type { ObjectStream, Storage } from './storage.js';
 
 /** Blocks of at most 1 MiB that are hashed and decoded before the consumer asks for them. */
 const BLOCKS_AHEAD = 4;
@@ -49,8 +49,9 @@ export async function* readObject(
   codecs: CodecPool,
   object: StoredObject,
   damage: DamageCode,
-  signal: AbortSignal | undefined,
+  options: { signal: AbortSignal | undefined; reuse: boolean },
 ): AsyncGenerator<Buffer, void, undefined> {
+  const { signal, reuse } = options;
   signal?.throwIfAborted();
   const stream = await storage.get(object.key, signal);
   if (!stream) throw damaged(object, damage, 'missing');
@@ -64,6 +65,7 @@ export async function* readObject(
     for await (const { answer } of answers) {
       const plain = await answer;
       if (plain && !findings.problem) yield plain;
+      if (plain && reuse) giveSpace(plain);
     }
     const verdict = judge(object, findings, await codec.digest());
     if (verdict === 'version') throw unknownVersion(object);
@@ -124,16 +126,16 @@ class StoredBytes {
   private ended = false;
 
   constructor(
-    stream: Readable,
+    stream: ObjectStream,
     private readonly limit: number,
     private readonly findings: Findings,
   ) {
-    this.chunks = stream[Symbol.asyncIterator]();
+    this.chunks = stream.pieces?.() ?? stream[Symbol.asyncIterator]();
   }
 
   /** `start` and up to `size` bytes more, fewer at the end of the object, in a buffer of their own. */
   async take(size: number, start: Buffer = Buffer.alloc(0)): Promise<Buffer<ArrayBuffer>> {
-    const taken = Buffer.allocUnsafeSlow(start.length + size);
+    const taken = takeSpace(start.length + size);
     let filled = start.copy(taken);
     while (filled < taken.length && (await this.more())) {
       const piece = this.chunk.subarray(0, taken.length - filled);

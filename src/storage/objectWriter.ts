@@ -6,6 +6,7 @@ import { Fault } from '../errors.js';
 import type { StoredObject } from '../model.js';
 import { abortable } from './abortable.js';
 import { encodeBlock, inlineCodec, type ObjectCodec } from './blockCodec.js';
+import { giveSpace, SPACE_BYTES, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
 import { BLOCK_HEADER_BYTES, endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
@@ -67,17 +68,25 @@ async function* storedBytes(
       // A block that is not full is the last one.
       codec = inlineCodec();
       const parts: Buffer[] = [objectHeader()];
+      let spent: Buffer | null = null;
       if (!first.done) {
         written.plainBytes = first.value.plainBytes;
         parts.push(encodeBlock(first.value.space, first.value.plainBytes));
+        spent = first.value.space;
       }
       parts.push(endMarker(written.plainBytes));
-      yield await codec.hash(Buffer.concat(parts) as Buffer<ArrayBuffer>);
+      const whole = Buffer.concat(parts) as Buffer<ArrayBuffer>;
+      if (spent) giveSpace(spent);
+      yield await codec.hash(whole);
     } else {
       codec = codecs.open();
       yield await codec.hash(objectHeader());
       const encoded = readAhead(encodedBlocks(codecs, first.value, plain, written), codecs.size + 1);
-      for await (const block of readAhead(hashedBlocks(codec, encoded), HASHED_AHEAD)) yield await block.answer;
+      for await (const block of readAhead(hashedBlocks(codec, encoded), HASHED_AHEAD)) {
+        const bytes = await block.answer;
+        yield bytes;
+        giveSpace(bytes);
+      }
       yield await codec.hash(endMarker(written.plainBytes));
     }
     written.sha256 = await codec.digest();
@@ -93,7 +102,7 @@ async function* blocks(plain: AsyncIterable<Uint8Array>): AsyncGenerator<PlainBl
   let filled = 0;
   for await (const chunk of plain) {
     for (let taken = 0; taken < chunk.length; ) {
-      space ??= Buffer.allocUnsafeSlow(BLOCK_HEADER_BYTES + MAX_BLOCK_BYTES);
+      space ??= takeSpace(SPACE_BYTES);
       const fitting = chunk.subarray(taken, taken + MAX_BLOCK_BYTES - filled);
       space.set(fitting, BLOCK_HEADER_BYTES + filled);
       taken += fitting.length;

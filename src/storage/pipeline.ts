@@ -58,12 +58,19 @@ export class ObjectPipeline {
   /**
    * An object's plain bytes. Only when the iteration has ended without an error were they all of them and the right
    * ones: use nothing of it before. Stopping early lets go of the file and the thread.
+   * With `reuse` a chunk is valid only until the next one is asked for, which saves much of the cost of long objects;
+   * without it a chunk is the caller's.
    * @throws Fault of code `damage` with details { object, problem } (see Damage) where the stored object is not what was
    *   stored; VERSION_MISMATCH where a later release wrote it; STORAGE_UNAVAILABLE; the signal's reason
    */
-  read(object: StoredObject, damage: DamageCode, signal?: AbortSignal): AsyncIterable<Buffer> {
+  read(
+    object: StoredObject,
+    damage: DamageCode,
+    signal?: AbortSignal,
+    { reuse = false }: { reuse?: boolean } = {},
+  ): AsyncIterable<Buffer> {
     allowMany(signal);
-    return readObject(this.storage, this.codecs, object, damage, signal);
+    return readObject(this.storage, this.codecs, object, damage, { signal, reuse });
   }
 
   /** Ends the threads. What is still being written or read fails. */

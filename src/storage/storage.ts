@@ -17,6 +17,12 @@ export interface ObjectInfo {
   bytes: number;
 }
 
+/** An object's bytes: a stream like any other, which may have a way around its buffers. */
+export interface ObjectStream extends Readable {
+  /** The same bytes, used instead of the stream: a piece is valid until the next one is asked for. Ends with the stream. */
+  pieces?(): AsyncIterator<Uint8Array>;
+}
+
 export interface Storage {
   /** Shown to users as a backup's location; without credentials. For example `file:///var/lib/pitr/storage`. */
   readonly uri: string;
@@ -24,6 +30,7 @@ export interface Storage {
   /**
    * Stores an object: whole and durable when this resolves, absent when it rejects, never half. An existing object of
    * the same name is replaced whole. Reads of it running meanwhile see the old or the new one, never a mixture.
+   * A chunk of `body` is used before the next one is asked for, and not kept.
    * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
    */
   put(key: ObjectKey, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<ObjectInfo>;
@@ -33,7 +40,7 @@ export interface Storage {
    * the bytes flow is the stream's error, as a Fault.
    * @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
    */
-  get(key: ObjectKey, signal?: AbortSignal): Promise<Readable | null>;
+  get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null>;
 
   /** Size of an object, or null where there is none. @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT */
   stat(key: ObjectKey): Promise<ObjectInfo | null>;

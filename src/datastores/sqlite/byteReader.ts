@@ -1,36 +1,42 @@
-/** Takes an async stream of chunks apart into pieces of known length, holding no more than one piece and one chunk. */
+/**
+ * Takes an async stream of chunks apart into pieces of known length, holding no more than one piece and one chunk. A
+ * chunk is not looked at any more once the next one was asked for.
+ */
 export class ByteReader {
   private readonly source: AsyncIterator<Buffer>;
   private chunk: Buffer = Buffer.alloc(0);
+  private joined: Buffer = Buffer.alloc(0);
 
   constructor(source: AsyncIterable<Buffer>) {
     this.source = source[Symbol.asyncIterator]();
   }
 
-  /** Exactly the next `bytes` bytes. @throws Error where the stream ends before */
+  /** Exactly the next `bytes` bytes, in a buffer of their own. @throws Error where the stream ends before */
   readonly exactly = async (bytes: number): Promise<Buffer> => {
     const piece = await this.upTo(bytes);
     if (piece.length < bytes) throw new Error(`the stream ended ${bytes - piece.length} bytes early`);
-    return piece;
+    return Buffer.from(piece);
   };
 
-  /** The next `bytes` bytes, fewer only at the end of the stream. Valid until the chunk's owner reuses it. */
+  /** The next `bytes` bytes, fewer only at the end of the stream. Valid until the next call. */
   async upTo(bytes: number): Promise<Buffer> {
     if (this.chunk.length >= bytes) return this.take(bytes);
-    const pieces: Buffer[] = [];
-    let missing = bytes;
-    while (missing > 0) {
+    // Chunks are valid only until the next one comes, so they are put together as they come.
+    let filled = 0;
+    while (filled < bytes) {
       if (this.chunk.length === 0) {
         const next = await this.source.next();
         if (next.done) break;
         this.chunk = next.value;
+        if (filled === 0 && this.chunk.length >= bytes) return this.take(bytes);
         continue;
       }
-      const piece = this.take(Math.min(missing, this.chunk.length));
-      pieces.push(piece);
-      missing -= piece.length;
+      this.makeRoom(filled, Math.min(bytes, filled + this.chunk.length), bytes);
+      const piece = this.take(Math.min(bytes - filled, this.chunk.length));
+      this.joined.set(piece, filled);
+      filled += piece.length;
     }
-    return pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces);
+    return this.joined.subarray(0, filled);
   }
 
   /** Reads on to the end, where the source proves the whole; answers with the number of bytes that were left. */
@@ -44,6 +50,14 @@ export class ByteReader {
   /** Stops early, so that the source can release what it holds. */
   async close(): Promise<void> {
     await this.source.return?.();
+  }
+
+  /** Grows with what really came: a length that a damaged head claims is no reason to ask for memory. */
+  private makeRoom(filled: number, needed: number, wanted: number): void {
+    if (this.joined.length >= needed) return;
+    const room = Buffer.allocUnsafeSlow(Math.min(wanted, Math.max(2 * needed, 1 << 16)));
+    this.joined.copy(room, 0, 0, filled);
+    this.joined = room;
   }
 
   private take(bytes: number): Buffer {

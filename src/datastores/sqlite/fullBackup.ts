@@ -74,9 +74,9 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
 
 /** The file from its first byte to wherever it ends when the reading gets there. */
 async function* contentOf(file: FileHandle, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const buffer = Buffer.allocUnsafeSlow(readBytes);
   for (let at = 0; ; ) {
     signal.throwIfAborted();
-    const buffer = Buffer.allocUnsafe(readBytes);
     const { bytesRead } = await file.read(buffer, 0, readBytes, at);
     if (bytesRead === 0) return;
     at += bytesRead;

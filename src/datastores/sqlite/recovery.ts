@@ -1,9 +1,8 @@
 /**
- * Rebuilds a database up to a cut: first the base's pages that no log supplies, then from the log the last version of
- * every page up to the cut, each written once. Newest segment first, so the cost does not grow with how often a page was
- * written.
+ * Rebuilds a database up to a cut: first the base as it is, then from the log the last version of every page up to the
+ * cut, each written once. Newest segment first, so the cost does not grow with how often a page was written.
  */
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
@@ -16,8 +15,9 @@ import { position } from './position.js';
 import { ContiguityCheck, framesInScope, incomplete, lastVersions, scopeOf } from './replayScope.js';
 import type { SegmentHead } from './segmentFormat.js';
 import { provenFrames } from './segmentFrames.js';
-import { asFault, openSegment, segmentHead } from './storedSegment.js';
+import { asFault, openSegment } from './storedSegment.js';
 import { frameBytes, frameHeaderBytes } from './walFormat.js';
+import { WrittenFile } from './writtenFile.js';
 
 /** Objects read at the same time: hashing and decompression of each run on threads of their own. */
 const readAhead = 4;
@@ -28,35 +28,27 @@ export function copyFile(context: { scratch: string }): string {
   return path.join(context.scratch, 'database.db');
 }
 
-/** Writes the base's pages, leaving out what the log will write anyway. */
+/** Writes the base as it was copied; what the log replaces or cuts off is replaced and cut off by replayLog. */
 export async function restoreBase(context: RecoveryContext): Promise<void> {
   const state = fullBackupState(context.base.facts);
-  const { stretch, replayAfter, cut } = scopeOf(context);
-  const check = new ContiguityCheck(replayAfter, cut);
-  let dbPages = state.dbPages;
-  let supplied: PageSet | null = null;
-  for await (const segment of context.segments('newest-first')) {
-    context.signal.throwIfAborted();
-    const head = await segmentHead(segment, stretch);
-    check.next(segment);
-    if (!supplied) {
-      dbPages = pagesAt(head, cut);
-      supplied = new PageSet(dbPages);
-    }
-    lastVersions(head, framesInScope(head, replayAfter, cut), supplied);
-  }
-  check.end();
+  scopeOf(context);
+  proveContinuous(context.base.parts, state);
   const file = copyFile(context);
   for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
-  const out = await open(file, 'w', 0o600);
+  const out = await WrittenFile.open(file, 'w');
   try {
-    const left = supplied ?? new PageSet(dbPages);
-    proveEveryPageHasASource(context.base.parts, state, dbPages, left);
-    await inParallel(context.base.parts, readAhead, (part) => {
+    await inParallel(context.base.parts, readAhead, async (part) => {
       context.signal.throwIfAborted();
-      return restorePart(part, out, state.pageSize, dbPages, left);
+      let at = part.offset;
+      // Once this ends without an error, the part is proved whole.
+      for await (const bytes of part.read({ reuse: true })) {
+        await out.write(bytes, at);
+        at += bytes.length;
+      }
+      if (at !== part.offset + part.plainBytes) {
+        throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${at - part.offset} of ${part.plainBytes} bytes`);
+      }
     });
-    await out.truncate(dbPages * state.pageSize);
     await out.sync();
   } finally {
     await out.close();
@@ -65,12 +57,13 @@ export async function restoreBase(context: RecoveryContext): Promise<void> {
 
 /** Writes the last version of each page; answers with the position reached. */
 export async function replayLog(context: RecoveryContext): Promise<LogPosition> {
-  const { pageSize, dbPages: basePages } = fullBackupState(context.base.facts);
+  const state = fullBackupState(context.base.facts);
+  const { pageSize } = state;
   const { stretch, replayAfter, cut } = scopeOf(context);
   const check = new ContiguityCheck(replayAfter, cut);
-  const out = await open(copyFile(context), 'r+');
+  const out = await WrittenFile.open(copyFile(context), 'r+');
   let done: PageSet | null = null;
-  let dbPages = basePages;
+  let dbPages = state.dbPages;
   let reached = replayAfter;
   try {
     // Which frames count is decided in order, newest first; their bytes then come and are written side by side.
@@ -100,6 +93,7 @@ export async function replayLog(context: RecoveryContext): Promise<LogPosition> 
     });
     check.end();
     if (reached !== cut) throw incomplete(cut, `the log ends at transaction ${reached}`);
+    proveEveryPageHasASource(state, dbPages, done ?? new PageSet(dbPages));
     await out.truncate(dbPages * pageSize);
     await out.sync();
   } finally {
@@ -115,8 +109,8 @@ export function pagesAt(head: SegmentHead, ordinal: number): number {
   return transaction.dbPages;
 }
 
-/** Each page of the result must come from the base or from the log; a hole would silently be zeros. */
-function proveEveryPageHasASource(parts: StoredPart[], state: FullBackupState, dbPages: number, log: PageSet): void {
+/** The backup's parts must be its content from the first byte to the last. */
+function proveContinuous(parts: StoredPart[], state: FullBackupState): void {
   let offset = 0;
   for (const part of [...parts].sort((a, b) => a.offset - b.offset)) {
     if (part.offset !== offset) break;
@@ -125,75 +119,26 @@ function proveEveryPageHasASource(parts: StoredPart[], state: FullBackupState, d
   if (offset !== state.bytes) {
     throw new Fault('BACKUP_CORRUPT', `The backup's parts hold ${offset} of its ${state.bytes} bytes`);
   }
+}
+
+/** Each page of the result must come from the base or from the log; a hole would silently be zeros. */
+function proveEveryPageHasASource(state: FullBackupState, dbPages: number, log: PageSet): void {
   const lockPage = Math.floor(lockByte / state.pageSize) + 1;
-  for (let page = Math.floor(offset / state.pageSize) + 1; page <= dbPages; page++) {
+  for (let page = Math.floor(state.bytes / state.pageSize) + 1; page <= dbPages; page++) {
     if (!log.has(page) && page !== lockPage) {
       throw new Fault('RECOVERY_INCOMPLETE', `Neither the backup nor the log holds page ${page}`);
     }
   }
 }
 
-async function restorePart(
-  part: StoredPart,
-  out: FileHandle,
-  pageSize: number,
-  dbPages: number,
-  supplied: PageSet,
-): Promise<void> {
-  if (part.offset % pageSize !== 0) throw new Fault('BACKUP_CORRUPT', 'A part of the backup does not begin at a page');
-  const reader = new ByteReader(part.read());
-  const runPages = Math.max(1, (1 << 20) / pageSize);
-  try {
-    for (let page = part.offset / pageSize + 1; ; page += runPages) {
-      const bytes = await reader.upTo(runPages * pageSize);
-      const count = Math.min(Math.floor(bytes.length / pageSize), dbPages - page + 1);
-      for (let i = 0; i < count; ) {
-        if (supplied.has(page + i)) {
-          i++;
-          continue;
-        }
-        let end = i + 1;
-        while (end < count && !supplied.has(page + end)) end++;
-        await writeAll(out, [bytes.subarray(i * pageSize, end * pageSize)], (page + i - 1) * pageSize);
-        i = end;
-      }
-      // To the end even where nothing more is needed: only then is the part proved whole.
-      if (bytes.length < runPages * pageSize) return;
-    }
-  } finally {
-    await reader.close();
-  }
-}
-
-/** Writes the wanted frames' pages; neighbours in the log that are neighbours in the file go in one call. */
-async function writeFrames(head: SegmentHead, reader: ByteReader, wanted: Uint8Array, out: FileHandle): Promise<void> {
+async function writeFrames(head: SegmentHead, reader: ByteReader, wanted: Uint8Array, out: WrittenFile): Promise<void> {
   const size = frameBytes(head.pageSize);
   for await (const { first, count, bytes } of provenFrames(head, reader)) {
-    let run: Buffer[] = [];
-    let runStart = 0;
-    const flush = async () => {
-      if (run.length > 0) await writeAll(out, run, (runStart - 1) * head.pageSize);
-      run = [];
-    };
     for (let i = 0; i < count; i++) {
       if (!wanted[first + i]) continue;
-      const page = head.pages[first + i] ?? 0;
-      if (run.length > 0 && page !== runStart + run.length) await flush();
-      if (run.length === 0) runStart = page;
-      run.push(bytes.subarray(i * size + frameHeaderBytes, (i + 1) * size));
+      const from = i * size + frameHeaderBytes;
+      out.writeNow(bytes.subarray(from, from + head.pageSize), ((head.pages[first + i] ?? 0) - 1) * head.pageSize);
     }
-    await flush();
-  }
-}
-
-async function writeAll(out: FileHandle, buffers: Buffer[], at: number): Promise<void> {
-  const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-  const { bytesWritten } = await out.writev(buffers, at);
-  if (bytesWritten === total) return;
-  // A short write (a signal, a nearly full disk): the rest goes in pieces until the system says why not.
-  const rest = Buffer.concat(buffers);
-  for (let done = bytesWritten; done < total; ) {
-    done += (await out.write(rest, done, total - done, at + done)).bytesWritten;
   }
 }
 

@@ -9,7 +9,7 @@ export async function openSegment(
   segment: StoredSegment,
   stretch: string,
 ): Promise<{ head: SegmentHead; reader: ByteReader }> {
-  const reader = new ByteReader(segment.read());
+  const reader = new ByteReader(segment.read({ reuse: true }));
   try {
     const head = await readHead(reader.exactly);
     const last = head.after + head.transactions.length;

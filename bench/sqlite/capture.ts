@@ -1,0 +1,182 @@
+/**
+ * What capture costs and how far behind it is. The application's throughput with nothing else, with the service and with
+ * Litestream, in turns; and, with an application that commits now and then, how long after a commit has returned the
+ * capture has it, is archived on demand, or is in Litestream's replica.
+ */
+import { mkdir, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { LogSink } from '../../src/datastores/datastore.js';
+import { ByteReader } from '../../src/datastores/sqlite/byteReader.js';
+import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
+import { readHead } from '../../src/datastores/sqlite/segmentFormat.js';
+import { createSqliteDatastore } from '../../src/datastores/sqlite/sqliteDatastore.js';
+import { benchDirectory } from './benchDirectory.js';
+import { quantile, ratios, spread } from './figures.js';
+import { Litestream, type Pace } from './litestream.js';
+import { runProgram, stop } from './program.js';
+import { Service } from './service.js';
+import { Database } from './workload.js';
+
+const ROUNDS = Number(process.env.PITR_BENCH_ROUNDS ?? 5);
+const MODES = { full: 'commits, synchronous FULL', normal: 'commits, NORMAL', bulk: 'bulk, NORMAL' };
+const SECONDS = 2;
+const COMMITS = 100;
+/** Litestream has found its database by then. */
+const START_MS = 1_500;
+const writer = fileURLToPath(new URL('./writer.js', import.meta.url));
+const paces: Pace[] = ['default', 'fastest'];
+
+export async function run(): Promise<void> {
+  const { dir, remove } = await benchDirectory();
+  try {
+    await throughput(dir);
+    await lag(dir);
+  } finally {
+    remove();
+  }
+}
+
+async function throughput(dir: string): Promise<void> {
+  const peer = await Litestream.find();
+  const service = await Service.start(path.join(dir, 'home'));
+  try {
+    const followed = path.join(dir, 'followed.db');
+    const alone = path.join(dir, 'alone.db');
+    for (const file of [alone, followed]) await (await Database.open(file, '1:1')).close();
+    await service.register('followed', followed);
+    const contestants: Record<string, (mode: string) => Promise<number>> = {
+      alone: (mode) => write(alone, mode),
+      captured: (mode) => write(followed, mode),
+    };
+    for (const pace of peer ? paces : []) {
+      const file = path.join(dir, `${pace}.db`);
+      await (await Database.open(file, '1:1')).close();
+      contestants[`Litestream, ${pace}`] = async (mode) => {
+        const process = await peer?.replicate(file, path.join(dir, `replica-${pace}`), pace);
+        await delay(START_MS);
+        const rows = await write(file, mode);
+        if (process) await stop(process);
+        return rows;
+      };
+    }
+    const rows: Record<string, Record<string, string>> = {};
+    for (const [mode, title] of Object.entries(MODES)) {
+      const rates: Record<string, number[]> = {};
+      const names = Object.keys(contestants);
+      for (let round = 0; round < ROUNDS; round++) {
+        // Another one begins each round: what the disk still has to do then weighs on each of them.
+        for (let turn = 0; turn < names.length; turn++) {
+          const name = names[(round + turn) % names.length] ?? '';
+          rates[name] ??= [];
+          rates[name].push((await contestants[name]?.(mode)) ?? 0);
+        }
+      }
+      const { alone: base = [], ...others } = rates;
+      rows[title] = { 'rows per second, alone': spread(base, 0) };
+      for (const name of names.slice(1))
+        Object.assign(rows[title], { [name]: spread(ratios(others[name] ?? [], base)) });
+    }
+    console.log(`\nWhat the application writes: alone, and as ratios to it; ${ROUNDS} rounds of ${SECONDS} s`);
+    console.table(rows);
+  } finally {
+    await service.stop();
+  }
+}
+
+async function write(file: string, mode: string): Promise<number> {
+  return JSON.parse(await runProgram(process.execPath, [writer, file, mode, String(SECONDS)]));
+}
+
+async function lag(dir: string): Promise<void> {
+  const rows: Record<string, { p50: string; p99: string }> = {};
+  const add = (name: string, millis: number[]) => {
+    rows[name] = { p50: quantile(millis, 0.5).toFixed(1), p99: quantile(millis, 0.99).toFixed(1) };
+  };
+  const ours = await ourLag(dir);
+  add('seen by the capture', ours.seen);
+  add('archived when a recovery asks', ours.fenced);
+  const peer = await Litestream.find();
+  for (const pace of peer ? paces : []) add(`in Litestream's replica, ${pace}`, await peerLag(peer, dir, pace));
+  console.log(`\nMilliseconds after a commit has returned, ${COMMITS} commits 40 to 160 ms apart`);
+  console.table(rows);
+}
+
+async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }> {
+  const file = path.join(dir, 'lag.db');
+  const home = path.join(dir, 'lag-home');
+  await mkdir(home);
+  await (await Database.open(file, '1:1')).close();
+  const times: number[] = [];
+  const nothing = async () => {};
+  const sink: LogSink = {
+    stretchStarted: nothing,
+    unobserved: nothing,
+    covered: () => {},
+    health: () => {},
+    async segment(segment) {
+      const reader = new ByteReader(segment.open());
+      for (const { tHi } of (await readHead(reader.exactly)).transactions) times.push(tHi);
+      await reader.drain();
+    },
+  };
+  const datastore = createSqliteDatastore();
+  try {
+    const handle = { id: 'lag', origin: 'REGISTERED' as const, connectionUri: uriOfFile(file), home, state: {} };
+    const { connectionUri, state } = await datastore.adopt(handle);
+    const capture = await datastore.capture({ ...handle, connectionUri, state }, null, sink);
+    const returned: number[] = JSON.parse(await runProgram(process.execPath, [writer, file, 'paced', String(COMMITS)]));
+    await capture.fence();
+    // The last transactions are the commits; the table was made before them.
+    const seen = times.slice(-COMMITS).map((tHi, commit) => Math.max(0, tHi - (returned[commit] ?? 0)) / 1000);
+    const database = await Database.open(file, '1:1');
+    const fenced: number[] = [];
+    for (let commit = 0; commit < COMMITS; commit++) {
+      await delay(20);
+      await database.run('INSERT INTO written (body) VALUES (randomblob(200))');
+      const start = performance.now();
+      await capture.fence();
+      fenced.push(performance.now() - start);
+    }
+    await database.close();
+    await capture.stop();
+    return { seen, fenced };
+  } finally {
+    await datastore.close();
+  }
+}
+
+/** Each commit waits until the replica has grown, so that it can be told which growth is whose. */
+async function peerLag(peer: Litestream | null, dir: string, pace: Pace): Promise<number[]> {
+  const file = path.join(dir, `lag-${pace}.db`);
+  const replica = path.join(dir, `lag-replica-${pace}`);
+  const database = await Database.open(file, '1:1');
+  await database.run('CREATE TABLE written (id INTEGER PRIMARY KEY, body BLOB NOT NULL)');
+  const process = await peer?.replicate(file, replica, pace);
+  const millis: number[] = [];
+  try {
+    await delay(START_MS);
+    // A second is its default; fewer commits keep that in bounds.
+    for (let commit = 0; commit < COMMITS / 4; commit++) {
+      await delay(40 + Math.random() * 120);
+      const before = await replicated(replica);
+      await database.run('INSERT INTO written (body) VALUES (randomblob(200))');
+      const start = performance.now();
+      while ((await replicated(replica)) === before && performance.now() - start < 10_000) await delay(1);
+      millis.push(performance.now() - start);
+    }
+  } finally {
+    if (process) await stop(process);
+    await database.close();
+  }
+  return millis;
+}
+
+async function replicated(replica: string): Promise<string> {
+  const names = await readdir(replica, { recursive: true }).catch(() => [] as string[]);
+  return names
+    .filter((name) => name.endsWith('.wal.lz4'))
+    .sort()
+    .join();
+}

@@ -1,0 +1,66 @@
+/** A large file that is being written and must be on disk in the end. */
+import { writeSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+
+/** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
+const writeBackBytes = 64 << 20;
+
+export class WrittenFile {
+  private unsynced = 0;
+  private writingBack: Promise<void> | null = null;
+  private failure: { error: unknown } | null = null;
+
+  private constructor(private readonly handle: FileHandle) {}
+
+  /** @param flags of open(2): `w` or `r+` */
+  static async open(file: string, flags: 'w' | 'r+'): Promise<WrittenFile> {
+    return new WrittenFile(await open(file, flags, 0o600));
+  }
+
+  /** For large pieces. Short writes (a signal, a nearly full disk) go on until the system says why not. */
+  async write(bytes: Uint8Array, at: number): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      done += (await this.handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+    }
+    this.wrote(bytes.length);
+  }
+
+  /** For single pages: the way to another thread and back would take longer than the call. */
+  writeNow(bytes: Uint8Array, at: number): void {
+    for (let done = 0; done < bytes.length; ) {
+      done += writeSync(this.handle.fd, bytes, done, bytes.length - done, at + done);
+    }
+    this.wrote(bytes.length);
+  }
+
+  async truncate(bytes: number): Promise<void> {
+    await this.handle.truncate(bytes);
+  }
+
+  /** Everything written is on disk when this resolves. */
+  async sync(): Promise<void> {
+    await this.writingBack;
+    // The system tells of a failed write-back only once, and it may have told the one before.
+    if (this.failure) throw this.failure.error;
+    await this.handle.sync();
+  }
+
+  async close(): Promise<void> {
+    await this.writingBack;
+    await this.handle.close();
+  }
+
+  private wrote(bytes: number): void {
+    this.unsynced += bytes;
+    if (this.unsynced < writeBackBytes || this.writingBack) return;
+    this.unsynced = 0;
+    this.writingBack = this.handle
+      .datasync()
+      .catch((error: unknown) => {
+        this.failure ??= { error };
+      })
+      .finally(() => {
+        this.writingBack = null;
+      });
+  }
+}
