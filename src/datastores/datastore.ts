@@ -224,6 +224,8 @@ export interface SegmentsAround {
   before: StoredSegment | null;
   /** The oldest segment with a transaction that is left out. */
   boundary: StoredSegment | null;
+  /** Where a position was asked for: the newest segment with a transaction that comes before all of `before`. */
+  earlier?: StoredSegment | null;
   stretch: string;
 }
 
@@ -241,8 +243,11 @@ export interface StoredBackup {
 }
 
 export interface RecoveryContext {
-  /** The instance recovered from; only its state and version matter, it is never touched. */
-  source: { id: string; state: JsonObject; datastoreVersion: string };
+  /**
+   * The instance recovered from; it is never touched. Its connection URI, where still known, is a secret that a user of
+   * the copy may need too.
+   */
+  source: { id: string; state: JsonObject; datastoreVersion: string; connectionUri?: string | null };
   target: { id: string; home: string };
   /** A directory on the same filesystem as target.home that the recovery owns; survives between steps and restarts. */
   scratch: string;

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { Cut } from '../../model.js';
 import type { InstanceFacts, RecoveryContext } from '../datastore.js';
+import { endpointOf, parseConnectionUri, uriOf } from './address.js';
 import { baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { formatLsn } from './lsn.js';
@@ -19,6 +20,7 @@ import {
 import { type Reached, readReached } from './replay.js';
 import { scratchPlaces } from './restore.js';
 import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
+import { connect } from './session.js';
 import { readIfThere, writeAccess, writeSettings } from './settings.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
@@ -70,7 +72,27 @@ export async function activateCopy(
   if (!state) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
   const server = running ?? new ManagedServer(await serverPlace(home, state, binaries, runAs));
   if (!running) await server.start(context.signal);
-  return { server, facts: await managedFacts(server, state, null) };
+  return { server, facts: await withCredentials(await managedFacts(server, state, null), context) };
+}
+
+/**
+ * The copy's users and passwords are those of the cut. Where the source's own credentials open it too, its connection
+ * URI carries them; where they do not, because the password was changed since or the user came later, it names the
+ * superuser and no password.
+ */
+async function withCredentials(facts: InstanceFacts, context: RecoveryContext): Promise<InstanceFacts> {
+  const { connectionUri } = context.source;
+  if (!connectionUri) return facts;
+  const { user, password, database } = parseConnectionUri(connectionUri);
+  if (password === null) return facts;
+  const address = { ...parseConnectionUri(facts.connectionUri), user, password, database };
+  try {
+    await (await connect(address, { applicationName: 'pitr' })).end();
+  } catch {
+    // The copy is whole whoever may enter it; what the server said of a password goes nowhere.
+    return facts;
+  }
+  return { ...facts, endpoint: endpointOf(address), connectionUri: uriOf(address) };
 }
 
 /** Ends what a recovery runs, wherever it is, and removes what lies outside scratch and home. */
