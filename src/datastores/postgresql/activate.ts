@@ -17,7 +17,7 @@ import {
   serverPlace,
   servingSettings,
 } from './provision.js';
-import { type Reached, readReached } from './replay.js';
+import { preparedRoom, type ReplayNote, readReached } from './replay.js';
 import { scratchPlaces } from './restore.js';
 import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
 import { connect } from './session.js';
@@ -31,7 +31,8 @@ export async function verifyCopy(context: RecoveryContext, binaries: Binaries, r
   const reached = await readReached(data, timeline);
   const cut = context.cut.position.ordinal;
   const wrong = (why: string) => new Fault('RECOVERY_INCOMPLETE', `The copy is not what was asked for: ${why}`);
-  if (noted === null || (JSON.parse(noted) as Reached).lsn !== reached.lsn) throw wrong('its replay was not finished');
+  if (noted === null || (JSON.parse(noted) as ReplayNote).lsn !== reached.lsn)
+    throw wrong('its replay was not finished');
   if (reached.lsn !== cut) throw wrong(`it ends at ${formatLsn(reached.lsn)}`);
   if ((await readIfThere(path.join(data, 'recovery.signal'))) !== null) throw wrong('its recovery is not over');
   const control = await run(await binaries.find('pg_controldata', major), [data], { runAs, timeoutMs: 30_000 });
@@ -57,7 +58,11 @@ export async function activateCopy(
   if ((await readIfThere(path.join(data, 'PG_VERSION'))) === null) {
     const state: ManagedState = { managed: true, major: base.major, port: await freePort(), user: base.user };
     await endLeftover(places.data);
-    await writeSettings(places.data, runAs, base.settings, servingSettings(state.port));
+    const { prepared } = JSON.parse(await readFile(places.reached, 'utf8')) as ReplayNote;
+    await writeSettings(places.data, runAs, base.settings, {
+      ...servingSettings(state.port),
+      max_prepared_transactions: preparedRoom(base.settings.max_prepared_transactions, prepared),
+    });
     await writeAccess(places.data, runAs, true);
     await handOver(home, runAs);
     const file = await open(noted, 'w', 0o600);
