@@ -96,8 +96,14 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
       const state = managedState(instance.state);
       if (!state || servers.has(instance.id)) return;
       const server = new ManagedServer(await serverPlace(instance.home, state, binaries, runAs()));
-      await server.start(signal);
       servers.set(instance.id, server);
+      try {
+        await server.start(signal);
+      } catch (error) {
+        // Its port may be taken, or its disk full: a passing trouble must not need a restart of the service.
+        server.keepTrying();
+        throw error;
+      }
     },
 
     async stop(instance) {
