@@ -18,6 +18,12 @@ export interface Datastore {
    */
   inspect(connectionUri: string, signal?: AbortSignal): Promise<InstanceFacts>;
 
+  /**
+   * Whether a database with identity `found` can be what the one with identity `known` has become, as a promoted standby
+   * is; only an equal one where this is left out.
+   */
+  continues?(known: string, found: string): boolean;
+
   /** Does to an inspected source what capture needs and the driver announces (SQLite: journal mode WAL). */
   adopt(instance: InstanceHandle, signal?: AbortSignal): Promise<InstanceFacts>;
 

@@ -1,7 +1,12 @@
 /** PostgreSQL through the service as its users have it: servers that somebody else runs, registered over HTTP. */
 import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
+import { handOver, run } from '../../src/datastores/postgresql/processes.js';
+import { freePort, ManagedServer } from '../../src/datastores/postgresql/server.js';
+import { writeOwned } from '../../src/datastores/postgresql/settings.js';
 import { formatInstant, instant, parseInstant } from '../../src/instant.js';
 import {
   type BackupSeen,
@@ -17,7 +22,7 @@ import {
   register,
   remove,
 } from '../support/postgresql/postgresCalls.js';
-import { PostgresRig, sourceNow, withoutPostgresql } from '../support/postgresql/postgresRig.js';
+import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../support/postgresql/postgresRig.js';
 import { scratchDir } from '../support/scratch.js';
 import { type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
@@ -208,19 +213,65 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
     assert.deepEqual(logArchive.healthy, true);
   });
 
+  test('its promoted standby takes its place: a new stretch, and the old one stays recoverable', async () => {
+    const before = await note('on the old primary');
+    await recoverable();
+    const standby = await promotedCopy();
+    await standby.start();
+    const moved = new URL(rig.instance.connectionUri);
+    moved.port = String(standby.place.port);
+    try {
+      await changeUri(service, registered.id, moved.href);
+      assert.deepEqual(await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots'), []);
+      await column(moved.href, "insert into note (text) values ('on the new primary')");
+      await until('the new stretch is recoverable', async () => {
+        return (await instance(service, registered.id)).recoveryWindows.at(-1)?.startsBecause === 'TIMELINE_CHANGE';
+      });
+      const [old, present] = [
+        await recover(service, registered.id, { pointInTime: before }),
+        await recover(service, registered.id),
+      ];
+      assert.equal((await notes(old.connectionUri)).at(-1), 'on the old primary');
+      assert.equal((await notes(present.connectionUri)).at(-1), 'on the new primary');
+      await remove(service, old.id);
+      await remove(service, present.id);
+      await remove(service, registered.id);
+      assert.deepEqual(await column(moved.href, 'select slot_name from pg_replication_slots'), []);
+    } finally {
+      await standby.stop();
+    }
+  });
+
+  /** A copy of the source, made and promoted as its administrator would. */
+  async function promotedCopy(): Promise<ManagedServer> {
+    const { place } = rig.server;
+    const home = path.join(rig.directory, 'standby');
+    const data = path.join(home, 'data');
+    await mkdir(home);
+    await handOver(home, place.runAs);
+    const from = ['-h', place.socketDir, '-p', String(place.port), '-U', place.user];
+    await run(`${BIN}/pg_basebackup`, ['-D', data, '-X', 'stream', '-c', 'fast', ...from], {
+      runAs: place.runAs,
+      timeoutMs: 60_000,
+    });
+    await writeOwned(path.join(data, 'recovery.signal'), '', place.runAs);
+    await writeFile(path.join(data, 'postgresql.auto.conf'), "restore_command = 'false'\n", { flag: 'a' });
+    const socketDir = path.join(home, 'run');
+    return new ManagedServer({ ...place, data, socketDir, port: await freePort(), logFile: path.join(home, 'log') });
+  }
+
   test('released, the server keeps its data and no slot; then it is registered over its socket', async () => {
     const slots = () =>
       column(rig.instance.connectionUri, "select slot_name from pg_replication_slots where slot_name like 'pitr%'");
-    assert.equal((await slots()).length, 1);
     const socket = `postgresql:///postgres?host=${rig.server.place.socketDir}&port=${rig.server.place.port}&user=postgres`;
-    await assert.rejects(
-      register(service, 'twice', socket),
-      (error: { code?: string }) => error.code === 'INSTANCE_EXISTS',
-    );
-    await remove(service, registered.id);
     assert.deepEqual(await slots(), []);
     assert.ok((await notes(rig.instance.connectionUri)).length > 0);
     const again = await register(service, 'by socket', socket);
+    assert.equal((await slots()).length, 1);
+    await assert.rejects(
+      register(service, 'twice', rig.instance.connectionUri),
+      (error: { code?: string }) => error.code === 'INSTANCE_EXISTS',
+    );
     await backUp(service, again.id);
     const at = await note('through the socket');
     const back = await recover(service, again.id, { pointInTime: at });

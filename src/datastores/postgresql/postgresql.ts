@@ -18,7 +18,7 @@ import { dataDirectory, managedState, provisionServer, serverPlace } from './pro
 import { replayLog } from './replay.js';
 import { restoreBase, scratchPlaces } from './restore.js';
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
-import { dropSlot, inspectSource, slotName } from './source.js';
+import { continuesIdentity, dropSlot, inspectSource, slotName } from './source.js';
 
 export interface PostgresqlOptions {
   /** Where to look for PostgreSQL's programs first. */
@@ -69,6 +69,8 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
     async inspect(connectionUri) {
       return await inspectSource(parseConnectionUri(connectionUri), null);
     },
+
+    continues: continuesIdentity,
 
     async adopt(instance) {
       return await inspectSource(parseConnectionUri(instance.connectionUri), instance.id);
