@@ -1,8 +1,10 @@
 /** Runs the benchmarks named on the command line: `npm run bench -- pipeline`. */
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
+  federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),
+  trove: () => import('./trove.js'),
 };
 
 const names = process.argv.slice(2);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the database servers that the tests start themselves, on Debian or Ubuntu, as root. No server is left running
-# and no cluster of the system's own is created.
+# Installs the database servers that the tests start themselves, and OpenStack's command line, on Debian or Ubuntu, as
+# root. No server is left running and no cluster of the system's own is created.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive
@@ -36,3 +36,7 @@ apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold po
 for program in postgres initdb pg_basebackup pg_controldata pg_waldump; do
   ls /usr/lib/postgresql/*/bin/"$program"
 done
+
+# With the plugin for Trove: the suite of the REST interface calls it.
+apt-get install -y --no-install-recommends python3-openstackclient python3-troveclient
+openstack --version

@@ -5,6 +5,19 @@ import { z } from 'zod';
 
 const LOOPBACK = ['127.0.0.1', '::1', 'localhost'];
 
+/** Digits only: what else JavaScript would take for a number (a blank, 0x10, 1e3) is more likely a slip. */
+function wholeNumber(least: number, most: number) {
+  const error = `must be a whole number from ${least} to ${most}`;
+  const inRange = (value: number) => value >= least && value <= most;
+  return z
+    .string()
+    .regex(/^\d{1,9}$/, { error, abort: true })
+    .transform(Number)
+    .refine(inRange, { error });
+}
+
+const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
 const settings = z.object({
   /** Address to listen on. Anything but loopback is refused until authentication is configured. */
   HOST: z
@@ -14,7 +27,7 @@ const settings = z.object({
       error: `only loopback (${LOOPBACK.join(', ')}) is possible until authentication is configured`,
     }),
   /** TCP port for HTTP and WebSocket, 0 to 65535; 0 takes a free one and says which. */
-  PORT: z.coerce.number({ error: 'must be a whole number from 0 to 65535' }).int().min(0).max(65535).default(4000),
+  PORT: wholeNumber(0, 65_535).default(4000),
   /** Where everything lives: the catalog, storage, instances. Made on the first start. */
   PITR_HOME: z
     .string()
@@ -22,14 +35,9 @@ const settings = z.object({
     .default(path.join(homedir(), '.pitr-gateway'))
     .transform((directory) => path.resolve(directory)),
   /** fatal, error, warn, info, debug, trace or silent */
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  LOG_LEVEL: z.enum(LEVELS, { error: `must be one of ${LEVELS.join(', ')}` }).default('info'),
   /** Recoveries that run at the same time, 1 to 64; more wait. */
-  PITR_CONCURRENT_RECOVERIES: z.coerce
-    .number({ error: 'must be a whole number from 1 to 64' })
-    .int()
-    .min(1)
-    .max(64)
-    .default(2),
+  PITR_CONCURRENT_RECOVERIES: wholeNumber(1, 64).default(2),
   /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */
   PITR_POSTGRESQL_BIN: z
     .string()

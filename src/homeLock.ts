@@ -2,7 +2,7 @@
  * One service per PITR_HOME. The lock is SQLite's exclusive lock on a file of its own: the kernel lets go of it when
  * the holder dies, however it dies, so nothing stale ever has to be cleared by hand.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import sqlite3 from 'sqlite3';
 import type { Places } from './instances/places.js';
 
@@ -16,6 +16,7 @@ export interface HomeLock {
 
 /** @throws HomeInUse saying who holds it */
 export async function lockHome(places: Places): Promise<HomeLock> {
+  makePrivately(places.lockFile);
   const database = await open(places.lockFile);
   try {
     await run(database, 'PRAGMA locking_mode = EXCLUSIVE');
@@ -35,6 +36,16 @@ export async function lockHome(places: Places): Promise<HomeLock> {
       await close(database);
     },
   };
+}
+
+/** Nobody else may open it: whoever reads a file can lock it too, and so keep the service from starting. */
+function makePrivately(file: string): void {
+  try {
+    closeSync(openSync(file, 'wx', 0o600));
+  } catch (error) {
+    // Not even opened where it exists: closing it would drop a lock that this process holds on it.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
 }
 
 function describeHolder(file: string): string {

@@ -1,17 +1,15 @@
 /** The only wiring: configuration -> catalog, storage, datastores, services, gateway; up in this order, down in reverse. */
-import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { Archiver } from './backup/archiver.js';
 import { BackupService } from './backup/backupService.js';
 import { openCatalog } from './catalog/catalog.js';
-import type { InstanceRecord } from './catalog/records.js';
+import type { Catalog, InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
 import { startGateway } from './gateway/server.js';
-import { HomeInUse, lockHome } from './homeLock.js';
+import { lockHome } from './homeLock.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
@@ -19,6 +17,8 @@ import { systemClock } from './instant.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
 import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
+import { secretKey } from './secretKey.js';
+import { describeStartProblem } from './startProblem.js';
 import { FileStorage } from './storage/fileStorage.js';
 import { ObjectPipeline } from './storage/pipeline.js';
 
@@ -49,7 +49,7 @@ export async function startService(
   try {
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
-    const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places.keyFile) });
+    const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places) });
     releasers.push(() => catalog.close());
     const storage = await FileStorage.open(places.storage);
     await storage.sweep();
@@ -87,7 +87,7 @@ export async function startService(
     await instances.start();
     await tasks.start();
     const gateway = await startGateway({
-      services: { instances, backups, recoveries, ready: async () => true },
+      services: { instances, backups, recoveries, ready: () => answers(catalog) },
       host: config.HOST,
       port: config.PORT,
       logger,
@@ -105,12 +105,10 @@ export async function startService(
   }
 }
 
-/** Seals credentials in the catalog; made on the first start, and worth keeping apart from the catalog's backups. */
-async function secretKey(file: string): Promise<Buffer> {
-  await writeFile(file, randomBytes(32), { flag: 'wx', mode: 0o600 }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  return readFile(file);
+/** Every capture was started before the gateway; what can still fail later is the catalog. */
+async function answers(catalog: Catalog): Promise<boolean> {
+  await catalog.read.recoveriesInStates(['QUEUED']);
+  return true;
 }
 
 async function main(): Promise<void> {
@@ -128,8 +126,7 @@ async function main(): Promise<void> {
 
 if (import.meta.filename === process.argv[1]) {
   main().catch((error: unknown) => {
-    const expected = error instanceof ConfigError || error instanceof HomeInUse;
-    process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
+    process.stderr.write(`${error instanceof ConfigError ? error.message : describeStartProblem(error)}\n`);
     process.exit(1);
   });
 }

@@ -77,6 +77,8 @@ export interface BackupOperations {
     filter: { states: readonly BackupState[]; before: Instant | null },
     page: Page,
   ): Promise<BackupRecord[]>;
+  /** Of all the caller's instances, deleted ones too; newest first. */
+  listAll(caller: Caller, filter: { states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]>;
   /** The query `backups`: COMPLETED ones, the closest to start from first. @throws Fault INSTANCE_NOT_FOUND */
   startingPoints(caller: Caller, instanceId: string, before: Instant | null, page: Page): Promise<BackupRecord[]>;
   take(caller: Caller, instanceId: string, type: BackupType): Promise<BackupRecord>;

@@ -1,12 +1,27 @@
 /** The few statements that the demo's processes run on SQLite files, each as its own client. */
 import sqlite3 from 'sqlite3';
 
-export const SCHEMA = `CREATE TABLE IF NOT EXISTS orders (
-  id INTEGER PRIMARY KEY,
-  good TEXT NOT NULL,
-  amount INTEGER NOT NULL,
-  ordered_at TEXT NOT NULL
-)`;
+/** Makes the table that the application writes to. */
+export function createOrders(database: sqlite3.Database, table: string): Promise<void> {
+  return execute(
+    database,
+    `CREATE TABLE ${quoted(table)} (
+      id INTEGER PRIMARY KEY,
+      good TEXT NOT NULL,
+      amount INTEGER NOT NULL,
+      ordered_at TEXT NOT NULL
+    )`,
+  );
+}
+
+/** `orders`, or a name like it where a database of the user's own has such a table. */
+export async function nameForOrders(file: string): Promise<string> {
+  for (let number = 1; ; number += 1) {
+    const name = number === 1 ? 'orders' : `orders_${number}`;
+    const taken = await one(file, 'SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE', [name]);
+    if (!taken) return name;
+  }
+}
 
 export function openDatabase(file: string, mode = sqlite3.OPEN_READWRITE): Promise<sqlite3.Database> {
   return new Promise((resolve, reject) => {
@@ -47,7 +62,7 @@ export async function deleteEverything(file: string, table: string): Promise<{ s
 }
 
 /** Of the user's own tables, the one whose loss would hurt most. */
-export async function largestTable(file: string): Promise<string> {
+export async function largestTable(file: string, otherwise: string): Promise<string> {
   const database = await openDatabase(file);
   const tables = await new Promise<{ name: string }[]>((resolve, reject) =>
     database.all(
@@ -56,7 +71,7 @@ export async function largestTable(file: string): Promise<string> {
     ),
   );
   await new Promise((resolve) => database.close(resolve));
-  let largest = { name: 'orders', rows: -1 };
+  let largest = { name: otherwise, rows: -1 };
   for (const { name } of tables) {
     const rows = await countRows(file, name);
     if (rows > largest.rows) largest = { name, rows };
@@ -71,6 +86,6 @@ export async function copyDatabase(from: string, to: string): Promise<void> {
   await new Promise((resolve) => database.close(resolve));
 }
 
-function quoted(name: string): string {
+export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }

@@ -7,14 +7,14 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client, type Progress } from './client.js';
-import { copyDatabase, countRows, deleteEverything, largestTable } from './database.js';
+import { copyDatabase, countRows, deleteEverything, largestTable, nameForOrders } from './database.js';
 import { Screen } from './screen.js';
 
 const WRITE_BEFORE_BACKUP_MS = 1_000;
@@ -38,14 +38,15 @@ async function demo(userFile: string | undefined): Promise<string> {
   screen.line(`Instance ${instance.name} (${instance.datastore} ${instance.datastoreVersion}): ${file}`);
 
   screen.chapter('An application writes orders, a backup is taken meanwhile');
-  const shop = spawn('./shop.js', [file], {});
+  const orders = await nameForOrders(file);
+  const shop = spawn('./shop.js', [file, orders], {});
   await once(shop, 'message');
   await delay(WRITE_BEFORE_BACKUP_MS);
   const backup = await client.takeBackup(instance.id);
   screen.line(`Backup ${backup.id}: ${screen.bytes(backup.sizeBytes)}, recoverable from ${backup.consistentAt} on`);
   await delay(WRITE_AFTER_BACKUP_MS);
 
-  const table = userFile ? await largestTable(file) : 'orders';
+  const table = userFile ? await largestTable(file, orders) : orders;
   screen.chapter('The mistake');
   const before = await countRows(file, table);
   const { startedAt } = await deleteEverything(file, table);
@@ -54,10 +55,12 @@ async function demo(userFile: string | undefined): Promise<string> {
   shop.send('stop');
   await once(shop, 'exit');
   const left = await countRows(file, table);
-  screen.line(`Before it the table had at least ${before} rows; now it has ${left}, all written since.`);
+  screen.line(
+    `Before it the table had at least ${before} rows; now it has ${left === 0 ? 'none' : `${left}, all written since`}.`,
+  );
 
   screen.chapter('The way back');
-  screen.line(`Recovering to ${startedAt}, the microsecond at which the mistake was sent`);
+  screen.line(`Recovering to ${startedAt}, the instant at which the mistake was sent`);
   const clock = performance.now();
   const recovery = await client.recover(instance.id, startedAt);
   const end = await follow(client, recovery.id);
@@ -74,7 +77,11 @@ async function demo(userFile: string | undefined): Promise<string> {
     ['New instance', `${result.instance.name}, running beside the damaged one`],
     ['File', recoveredFile],
     ['Rows that were gone', String(Math.max(0, recovered - left))],
-    [`Rows in ${table} again`, String(recovered)],
+    [
+      `Rows in ${table} again`,
+      // A row of the last milliseconds may have been committed and yet not provably so.
+      `${recovered}${recovered < before ? ', up to the last one provably written by then' : ''}`,
+    ],
     ['Damaged instance', `untouched, ${await countRows(file, table)} rows`],
     ['Last transaction kept', `${position}, committed between ${lastKeptNotBefore} and ${lastKeptAt}`],
     ['First one left out', `seen at ${firstDroppedAt ?? '(none)'}`],
@@ -85,8 +92,12 @@ async function demo(userFile: string | undefined): Promise<string> {
 
 /** Takes a copy, WAL included, and registers it as a database that somebody else runs. */
 async function adopt(client: Client, userFile: string, home: string) {
-  const copy = path.join(home, path.basename(userFile));
-  await copyDatabase(path.resolve(userFile), copy);
+  const directory = path.join(home, 'copy');
+  await mkdir(directory);
+  const copy = path.join(directory, path.basename(userFile));
+  await copyDatabase(path.resolve(userFile), copy).catch((error: Error) => {
+    throw new Error(`${userFile} cannot be read as a SQLite database (${error.message})`);
+  });
   return client.registerInstance(path.basename(userFile), pathToFileURL(copy).href.replace(/^file:/, 'sqlite:'));
 }
 
@@ -148,7 +159,16 @@ async function cleanUp(): Promise<void> {
   for (let release = releasers.pop(); release; release = releasers.pop()) await release();
 }
 
-const { values } = parseArgs({ options: { db: { type: 'string' }, 'exit-when-done': { type: 'boolean' } } });
+function readOptions() {
+  try {
+    return parseArgs({ options: { db: { type: 'string' }, 'exit-when-done': { type: 'boolean' } } }).values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\nUsage: npm run demo -- [--db FILE] [--exit-when-done]`);
+    process.exit(2);
+  }
+}
+
+const values = readOptions();
 const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
 try {
   const url = await Promise.race([demo(values.db), interrupted]);

@@ -28,6 +28,7 @@ const FENCE_EVERY_MS = 1_000;
 const FENCE_LIMIT_MS = 5_000;
 /** Coverage of idle instances reaches the catalog at this pace, all in one statement. */
 const COVERAGE_FLUSH_MS = 1_000;
+const FOLLOWED_SOON_MS = 2_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_LAST_MS = 30_000;
 
@@ -113,6 +114,15 @@ export class Archiver {
 
   lagOf(instanceId: string): number | null {
     return this.followed.get(instanceId)?.capture?.health().lagSeconds ?? null;
+  }
+
+  /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */
+  async settled(instanceId: string): Promise<void> {
+    const deadline = Date.now() + FOLLOWED_SOON_MS;
+    while (!this.followed.has(instanceId) && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await this.followed.get(instanceId)?.starting.catch(() => {});
   }
 
   /** Hands over what is captured and lets the source go. */

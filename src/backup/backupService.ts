@@ -5,7 +5,7 @@ import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, Catalog, InstanceRecord, Page } from '../catalog/records.js';
 import type { BackupFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
-import { Fault } from '../errors.js';
+import { Fault, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
 import type { BackupOperations, Caller } from '../services.js';
@@ -71,6 +71,10 @@ export class BackupService implements BackupOperations {
     return this.options.catalog.read.backups({ instanceId, ...filter }, page);
   }
 
+  listAll(caller: Caller, filter: { states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]> {
+    return this.options.catalog.read.backupsOfTenant({ tenantId: caller.tenantId, ...filter }, page);
+  }
+
   async startingPoints(
     caller: Caller,
     instanceId: string,
@@ -90,11 +94,10 @@ export class BackupService implements BackupOperations {
     }
     const datastore = this.options.datastores.get(instance.datastore);
     if (!datastore.backupTypes.includes(type)) {
-      throw new Fault('DATASTORE_NOT_SUPPORTED', `${datastore.name} has no ${type} backups here`, {
-        hint: `Take one of: ${datastore.backupTypes.join(', ')}.`,
-        details: { argument: 'type' },
-      });
+      const hint = `Take one of: ${datastore.backupTypes.join(', ')}.`;
+      throw invalidArgument('type', `${datastore.name} has no ${type} backups here`, hint);
     }
+    await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
     return this.enqueue(instance, type);
   }
@@ -212,6 +215,8 @@ export class BackupService implements BackupOperations {
         },
       },
     );
+    // Whoever sees the backup completed finds its window open. Where the source has gone meanwhile it opens later.
+    await archiver.cover(instance.id, facts.consistentAt);
     signal.throwIfAborted();
     const manifest = await writeManifest(pipeline, {
       instanceId: instance.id,

@@ -1,7 +1,7 @@
 /** Reads and changes of backups. */
-import { type EntityManager, In } from 'typeorm';
+import { type EntityManager, In, Not } from 'typeorm';
 import type { Instant } from '../instant.js';
-import type { StoredObject } from '../model.js';
+import { backupStates, type StoredObject } from '../model.js';
 import { type BackupRow, backupEntity } from './backupEntity.js';
 import { changeRow, insertRows } from './changeRows.js';
 import { newestFirst } from './pages.js';
@@ -9,7 +9,7 @@ import type { BackupRecord, CatalogReader, CatalogWriter } from './records.js';
 
 type BackupReads = Pick<
   CatalogReader,
-  'backup' | 'backupsByIds' | 'backups' | 'startingPoints' | 'fullBackupPoints' | 'backupsInStates'
+  'backup' | 'backupsByIds' | 'backups' | 'backupsOfTenant' | 'startingPoints' | 'fullBackupPoints' | 'backupsInStates'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
 
@@ -32,6 +32,19 @@ export function backupReads(manager: EntityManager): BackupReads {
       const query = backups.createQueryBuilder('backup').where({ instanceId, state: In(states) });
       if (before !== null) query.andWhere('backup.consistentAt <= :before', { before });
       return (await newestFirst(query, 'startedAt', ['instanceId', instanceId], page)).map(toRecord);
+    },
+
+    async backupsOfTenant({ tenantId, states }, page) {
+      // TypeORM takes a limit of 0 for none.
+      if (page.first < 1) return [];
+      // Along the primary key, a page at a time: written so that no index on states or owners looks better, for with
+      // those every backup of the tenant would be fetched and sorted.
+      const query = backups
+        .createQueryBuilder('backup')
+        .where({ state: Not(In(backupStates.filter((state) => !states.includes(state)))) })
+        .andWhere('(SELECT "tenantId" FROM "instances" WHERE "id" = "backup"."instanceId") = :tenantId', { tenantId });
+      if (page.after !== null) query.andWhere('backup.id < :after', { after: page.after });
+      return (await query.orderBy('backup.id', 'DESC').limit(page.first).getMany()).map(toRecord);
     },
 
     async startingPoints({ instanceId, before }, page) {

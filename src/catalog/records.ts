@@ -212,6 +212,11 @@ export interface CatalogReader {
     filter: { instanceId: string; states: readonly BackupState[]; before: Instant | null },
     page: Page,
   ): Promise<BackupRecord[]>;
+  /**
+   * Of all instances of a tenant, deleted ones too; newest first by id, since those of backups are UUIDv7. An unknown
+   * `after` stands where it would be.
+   */
+  backupsOfTenant(filter: { tenantId: string; states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]>;
   /** COMPLETED, ordered by (consistentAt, id) descending; consistentAt <= before where that is given. */
   startingPoints(filter: { instanceId: string; before: Instant | null }, page: Page): Promise<BackupRecord[]>;
   /** Every COMPLETED full backup of these instances: where recoveries can start. One statement. */

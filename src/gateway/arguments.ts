@@ -5,7 +5,8 @@ import { Fault, type FaultCode, invalidArgument } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { RecoveryTarget } from '../model.js';
 
-const ID = /^[A-Za-z0-9._:-]{1,128}$/;
+/** Ids are names of directories and parts of object keys, so what a path reads as "here" or "above" is none. */
+const ID = /^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,128}$/;
 /** Control characters, and halves of surrogate pairs, which no database can store as text. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u;
 const LARGEST_PAGE = 500;
@@ -37,7 +38,8 @@ export function checkId(noun: Noun, id: string): string {
 /** An id for something new. @throws Fault INVALID_ARGUMENT */
 export function checkNewId(id: string | null | undefined): string | null {
   if (id === null || id === undefined) return null;
-  if (!isId(id)) throw invalidArgument('id', 'An id is 1 to 128 characters of A-Z a-z 0-9 . _ : -');
+  if (!isId(id))
+    throw invalidArgument('id', 'An id is 1 to 128 characters of A-Z a-z 0-9 . _ : -, and neither . nor ..');
   return id;
 }
 

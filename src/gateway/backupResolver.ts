@@ -36,7 +36,7 @@ export class BackupResolver {
     @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<DatabaseBackup | null> {
-    return find(context, id);
+    return findBackup(context, id);
   }
 
   @FieldResolver(() => DatabaseInstance, { description: 'The instance that was backed up.' })
@@ -54,7 +54,7 @@ export class BackupResolver {
     description: 'The backup it stands on directly; null for a full one.',
   })
   parent(@Root() { parentId }: DatabaseBackup, @Ctx() context: GatewayContext): Promise<DatabaseBackup | null> | null {
-    return parentId === null ? null : find(context, parentId);
+    return parentId === null ? null : findBackup(context, parentId);
   }
 
   @FieldResolver(() => [DatabaseBackup], {
@@ -65,7 +65,7 @@ export class BackupResolver {
     const seen = new Set([backup.id]);
     // Ends at the full backup; a chain that bites its own tail ends too.
     for (let { parentId } = backup; parentId !== null && !seen.has(parentId); ) {
-      const parent = await find(context, parentId);
+      const parent = await findBackup(context, parentId);
       if (!parent) throw notFound('backup', parentId);
       seen.add(parent.id);
       chain.unshift(parent);
@@ -99,7 +99,7 @@ export class BackupResolver {
   }
 }
 
-async function find({ load }: GatewayContext, id: string): Promise<DatabaseBackup | null> {
+export async function findBackup({ load }: GatewayContext, id: string): Promise<DatabaseBackup | null> {
   const record = isId(id) ? await load.backup(id) : null;
   return record && presentBackup(record);
 }

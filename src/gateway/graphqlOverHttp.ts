@@ -2,6 +2,7 @@
 import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginInlineTraceDisabled,
   ApolloServerPluginLandingPageDisabled,
   ApolloServerPluginSchemaReportingDisabled,
   ApolloServerPluginUsageReportingDisabled,
@@ -33,6 +34,8 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
       ApolloServerPluginCacheControlDisabled(),
+      // This one starts by itself in a subgraph, and would tell gateways the errors as they were thrown.
+      ApolloServerPluginInlineTraceDisabled(),
       // These two would start by themselves where the environment holds a key of Apollo's.
       ApolloServerPluginUsageReportingDisabled(),
       ApolloServerPluginSchemaReportingDisabled(),

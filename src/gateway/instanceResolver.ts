@@ -42,7 +42,7 @@ export class InstanceResolver {
     @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<DatabaseInstance | null> {
-    return find(context, id);
+    return findInstance(context, id);
   }
 
   @FieldResolver(() => DatabaseInstance, {
@@ -53,7 +53,7 @@ export class InstanceResolver {
     @Root() { recoveredFromId }: DatabaseInstance,
     @Ctx() context: GatewayContext,
   ): Promise<DatabaseInstance | null> | null {
-    return recoveredFromId === null ? null : find(context, recoveredFromId);
+    return recoveredFromId === null ? null : findInstance(context, recoveredFromId);
   }
 
   @FieldResolver(() => Recovery, { nullable: true, description: 'The recovery that made it; null for any other.' })
@@ -183,7 +183,7 @@ export class InstanceResolver {
   }
 }
 
-async function find({ load, caller }: GatewayContext, id: string): Promise<DatabaseInstance | null> {
+export async function findInstance({ load, caller }: GatewayContext, id: string): Promise<DatabaseInstance | null> {
   const record = isId(id) ? await load.instance(id) : null;
   return record && presentInstance(record, caller);
 }

@@ -7,9 +7,10 @@ const LONGEST_NAME = 128;
 
 export interface OperationFacts {
   requestId: string;
-  via: 'http' | 'websocket';
+  via: 'http' | 'websocket' | 'rest';
+  /** The document's name for it; for REST the pattern of the address. */
   operation: string | null | undefined;
-  /** query, mutation or subscription; undefined where the document could not be read. */
+  /** query, mutation or subscription, undefined where the document could not be read; for REST the method. */
   kind: string | undefined;
   /** From performance.now(), in milliseconds. */
   startedAt: number;

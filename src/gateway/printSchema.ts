@@ -1,5 +1,4 @@
 /** Prints the schema as it is checked in: `npm run schema`. */
-import { printSchema } from 'graphql';
-import { createSchema } from './schema.js';
+import { createSdl } from './schema.js';
 
-process.stdout.write(`${printSchema(createSchema())}\n`);
+process.stdout.write(createSdl());

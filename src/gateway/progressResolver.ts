@@ -29,7 +29,12 @@ export class ProgressResolver {
   }
 }
 
-function watch({ services, caller }: GatewayContext, recoveryId: string): AsyncIterable<ProgressEvent> {
+/**
+ * Refused before anything is streamed: such a refusal is an ordinary answer with errors, which a federated gateway hands
+ * on, while what ends a stream it may mask.
+ */
+async function watch({ services, caller, load }: GatewayContext, recoveryId: string) {
   const id = checkId('recovery', recoveryId);
+  if ((await load.recovery(id)) === null) throw notFound('recovery', id);
   return abortable((signal) => services.recoveries.watch(caller, id, signal));
 }

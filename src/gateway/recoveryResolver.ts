@@ -13,12 +13,11 @@ import { DateTime } from './scalars.js';
 @Resolver(() => Recovery)
 export class RecoveryResolver {
   @Query(() => Recovery, { nullable: true, description: 'One recovery; null if unknown.' })
-  async recovery(
-    @Ctx() { load }: GatewayContext,
+  recovery(
+    @Ctx() context: GatewayContext,
     @Arg('id', () => ID, { description: 'Its id.' }) id: string,
   ): Promise<Recovery | null> {
-    const record = isId(id) ? await load.recovery(id) : null;
-    return record && presentRecovery(record);
+    return findRecovery(context, id);
   }
 
   @Query(() => [Recovery], { description: 'Newest first.' })
@@ -107,4 +106,9 @@ export class RecoveryResolver {
   ): Promise<Recovery> {
     return presentRecovery(await services.recoveries.cancel(caller, checkId('recovery', id)));
   }
+}
+
+export async function findRecovery({ load }: GatewayContext, id: string): Promise<Recovery | null> {
+  const record = isId(id) ? await load.recovery(id) : null;
+  return record && presentRecovery(record);
 }

@@ -39,6 +39,7 @@ function wholeNumber(value: unknown): number {
 export const BigIntNumber = new GraphQLScalarType<number, number>({
   name: 'BigInt',
   description: 'A whole number up to 2^53 - 1, always a JSON number (byte and row counts).',
+  specifiedByURL: 'https://www.rfc-editor.org/rfc/rfc8259#section-6',
   serialize: wholeNumber,
   parseValue: wholeNumber,
   parseLiteral: (node) => wholeNumber(node.kind === Kind.INT ? Number(node.value) : print(node)),

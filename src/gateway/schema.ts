@@ -1,8 +1,9 @@
-/** Builds the one schema from the resolvers. Whatever else the service's graph becomes is decided in this file alone. */
+/** Builds the one schema from the resolvers: the one that the server runs, a subgraph of Apollo Federation. */
 import 'reflect-metadata';
 import { type GraphQLSchema, isObjectType } from 'graphql';
 import { buildSchemaSync, type PubSub } from 'type-graphql';
 import { BackupResolver } from './backupResolver.js';
+import { asSubgraph, subgraphSdl } from './federation.js';
 import { InstanceResolver } from './instanceResolver.js';
 import { PlanResolver } from './planResolver.js';
 import { ProgressResolver } from './progressResolver.js';
@@ -18,7 +19,17 @@ const noPubSub: PubSub = {
   },
 };
 
+/** What the server runs. */
 export function createSchema(): GraphQLSchema {
+  return asSubgraph(createApi());
+}
+
+/** The same as text, for schema.graphql and for federated gateways. */
+export function createSdl(): string {
+  return subgraphSdl(createApi());
+}
+
+function createApi(): GraphQLSchema {
   const schema = buildSchemaSync({
     resolvers: [InstanceResolver, BackupResolver, PlanResolver, RecoveryResolver, ProgressResolver],
     pubSub: noPubSub,

@@ -1,4 +1,4 @@
-/** The edge as a running server: GraphQL at /graphql over HTTP and WebSocket, the playground at /, and two health checks. */
+/** The edge as a running server: GraphQL at /graphql over HTTP and WebSocket, the playground at /, REST under /v1.0, health checks. */
 import { STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -17,6 +17,7 @@ import { createProtocol } from './graphqlOverWebSocket.js';
 import { described } from './operationLog.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
+import { serveTrove } from './trove/routes.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
 
 const BODY_LIMIT = 1024 * 1024;
@@ -69,6 +70,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     }),
   });
   await servePlayground(app);
+  await serveTrove(app, services, logger, identify);
 
   const sockets = createWebSockets(createProtocol(schema, services, logger), logger, BODY_LIMIT);
   const upgrades = acceptUpgrades(app, sockets, rules);

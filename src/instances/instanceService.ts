@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { Archiver } from '../backup/archiver.js';
 import type { Catalog, CatalogWriter, InstanceRecord, Page } from '../catalog/records.js';
-import type { InstanceFacts } from '../datastores/datastore.js';
+import type { Datastore, InstanceFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
@@ -77,7 +77,7 @@ export class InstanceService implements InstanceOperations {
 
   async register(caller: Caller, input: RegisterInput): Promise<InstanceRecord> {
     const datastore = this.options.datastores.get(input.datastore);
-    const facts = await datastore.inspect(input.connectionUri);
+    const facts = await this.inspect(datastore, input.connectionUri);
     return this.establish(caller, input, 'REGISTERED', facts, (instance) =>
       datastore.adopt(handleOf(this.options.places, instance)),
     );
@@ -99,7 +99,7 @@ export class InstanceService implements InstanceOperations {
         'This service itself decides where the instances that it made can be reached.',
       );
     }
-    const facts = await datastores.get(instance.datastore).inspect(connectionUri);
+    const facts = await this.inspect(datastores.get(instance.datastore), connectionUri);
     if (!(await this.leadsToSame(instance, facts.identity))) {
       throw invalidArgument(
         'connectionUri',
@@ -167,6 +167,17 @@ export class InstanceService implements InstanceOperations {
     );
   }
 
+  private async inspect(datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
+    if (await this.options.places.owns(connectionUri)) {
+      throw invalidArgument(
+        'connectionUri',
+        'This file belongs to the service itself',
+        'Register databases of applications; the instances that were made here are kept recoverable without that.',
+      );
+    }
+    return datastore.inspect(connectionUri);
+  }
+
   /** Reserve the row, do the work, and only then show the instance; on any fault nothing is left. */
   private async establish(
     caller: Caller,
@@ -203,6 +214,12 @@ export class InstanceService implements InstanceOperations {
     });
     try {
       await mkdir(places.instanceHome(instance.id), { mode: 0o700 });
+    } catch (error) {
+      // Its directory was not made here, as when an older catalog was put back: what is in it is not ours to remove.
+      await catalog.write((writer) => writer.deleteInstance(instance.id));
+      throw homeTaken(error, places.instanceHome(instance.id));
+    }
+    try {
       const facts = await work(instance);
       await catalog.write((writer) => writer.updateInstance(instance.id, { state: 'ACTIVE', ...published(facts) }));
     } catch (error) {
@@ -266,6 +283,14 @@ async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Pro
     taken ? 'There is an instance with this id' : 'This database is registered already',
     { hint: taken ? 'Leave the id out to have one made up.' : 'Use the instance that it is registered as.' },
   );
+}
+
+function homeTaken(error: unknown, home: string): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return error;
+  return new Fault('INSTANCE_EXISTS', 'The directory of an instance with this id is there already', {
+    hint: `Leave the id out to have one made up, or look into ${home}.`,
+    cause: error,
+  });
 }
 
 function published(facts: InstanceFacts): Partial<InstanceRecord> {

@@ -82,6 +82,29 @@ describe('backups', () => {
     assert.deepEqual(await list(['COMPLETED'], null, 0), []);
   });
 
+  test('of a whole tenant are listed newest first by id, deleted instances too, other tenants never', async (t) => {
+    const { catalog } = await scratchCatalog(t);
+    await twoInstances(catalog);
+    await catalog.write(async (writer) => {
+      await writer.insertInstance(anInstance({ id: 'i3', tenantId: 'other' }));
+      await writer.insertBackup(aBackup({ id: 'a', instanceId: 'i1', startedAt: at(9) }));
+      await writer.insertBackup(aBackup({ id: 'b', instanceId: 'i2', ...completion('s2', at(5)) }));
+      await writer.insertBackup(aBackup({ id: 'c', instanceId: 'i3' }));
+      await writer.insertBackup(aBackup({ id: 'd', instanceId: 'i1', ...completion('s1', at(5)), state: 'DELETED' }));
+      await writer.insertBackup(aBackup({ id: 'e', instanceId: 'i1', ...completion('s1', at(5)) }));
+      await writer.updateInstance('i2', { state: 'DELETED', deletedAt: at(6), endpoint: null, identity: null });
+    });
+    const list = async (states: BackupState[], first = 50, after: string | null = null) =>
+      ids(await catalog.read.backupsOfTenant({ tenantId: 'tenant', states }, { first, after }));
+    assert.deepEqual(await list(['RUNNING', 'COMPLETED']), ['e', 'b', 'a']);
+    assert.deepEqual(await list(['COMPLETED', 'DELETED']), ['e', 'd', 'b']);
+    assert.deepEqual(await list([]), []);
+    assert.deepEqual(await list(['RUNNING', 'COMPLETED'], 1), ['e']);
+    assert.deepEqual(await list(['RUNNING', 'COMPLETED'], 2, 'e'), ['b', 'a']);
+    assert.deepEqual(await list(['RUNNING', 'COMPLETED'], 2, 'a'), []);
+    assert.deepEqual(await list(['RUNNING', 'COMPLETED'], 0), []);
+  });
+
   test('starting points are the COMPLETED ones, the closest first', async (t) => {
     const { catalog } = await scratchCatalog(t);
     await twoInstances(catalog);

@@ -134,6 +134,13 @@ test('with 50,000 segments', async (t) => {
         [() => recoveries.recoveries({ tenantId: 't', sourceId: 'i', states: null }, page), 'recoveries_of_source'],
       ];
       for (const [read, index] of pages) assert.match((await seeks(read)).steps[0] ?? '', new RegExp(index));
+
+      // Of a tenant: along the primary key until the page is full, never sorted.
+      const { taken } = await explained(() => backups.backupsOfTenant({ tenantId: 't', states }, page));
+      assert.equal(taken.length, 1);
+      const [walk, ...others] = taken[0]?.plan ?? [];
+      assert.match(walk ?? '', /(SCAN|SEARCH) backup USING INDEX sqlite_autoindex_backups_1/);
+      for (const step of others) assert.doesNotMatch(step, /SCAN|TEMP B-TREE|AUTOMATIC/, step);
     }
   });
 

@@ -14,12 +14,12 @@ import {
   isInputObjectType,
   isObjectType,
   parse,
-  printSchema,
   specifiedRules,
   validate,
+  visit,
 } from 'graphql';
 import { depthLimit } from '../../src/gateway/depthLimit.js';
-import { createSchema } from '../../src/gateway/schema.js';
+import { createSchema, createSdl } from '../../src/gateway/schema.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const read = (file: string) => readFileSync(path.join(root, file), 'utf8');
@@ -32,7 +32,26 @@ test('the schema breaks nothing of the contract', () => {
 });
 
 test('schema.graphql is the schema: npm run schema writes it anew', () => {
-  assert.equal(read('schema.graphql'), `${printSchema(schema)}\n`);
+  assert.equal(read('schema.graphql'), createSdl());
+});
+
+test('schema.graphql says what is an entity, and what other subgraphs may answer', () => {
+  const sdl = read('schema.graphql');
+  const found: Record<string, string[]> = {};
+  visit(parse(sdl), {
+    Directive({ name }, _key, _parent, _path, ancestors) {
+      const place = ancestors.flatMap((node) => ('kind' in node && 'name' in node ? [node.name?.value] : [])).join('.');
+      found[name.value] = [...(found[name.value] ?? []), place];
+    },
+  });
+  const { link, specifiedBy, ...federation } = found;
+  assert.equal(link?.length, 1);
+  assert.deepEqual(specifiedBy, ['DateTime', 'BigInt', 'JSON']);
+  assert.deepEqual(federation, {
+    key: ['DatabaseBackup', 'DatabaseInstance', 'Recovery'],
+    shareable: ['name', 'datastore', 'datastoreVersion', 'flavor', 'createdAt'].map((f) => `DatabaseInstance.${f}`),
+  });
+  assert.doesNotMatch(sdl, /_entities|_service|_Any/);
 });
 
 test('everything in the schema says what it is', () => {

@@ -23,6 +23,8 @@ const allowed: Record<string, string[]> = {
   gateway: [...ground, 'services', 'catalog'],
   config: [],
   homeLock: ['instances'],
+  secretKey: ['errors', 'instances'],
+  startProblem: ['errors', 'homeLock'],
 };
 
 /** Packages that only some rooms may use. */
@@ -35,6 +37,11 @@ const confined: Record<string, string[]> = {
   'type-graphql': ['gateway'],
   '@apollo/server': ['gateway'],
   zod: ['config', 'backup', 'datastores'],
+  // For tests, benchmarks and examples only; Apollo's are not under a licence to be shipped.
+  '@apollo/subgraph': [],
+  '@apollo/composition': [],
+  '@apollo/gateway': [],
+  '@graphql-hive/gateway': [],
 };
 
 interface Import {

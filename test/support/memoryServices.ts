@@ -63,6 +63,10 @@ export class MemoryServices implements Services {
       this.note('backups.list', instanceId, filter, page);
       return this.backupRows.filter((row) => row.instanceId === instanceId);
     },
+    listAll: async (_caller, filter, page) => {
+      this.note('backups.listAll', filter, page);
+      return pageOf(this.backupRows, page);
+    },
     startingPoints: async (_caller, instanceId, before, page) => {
       this.note('backups.startingPoints', instanceId, before, page);
       return this.backupRows.filter((row) => row.instanceId === instanceId);

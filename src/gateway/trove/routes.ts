@@ -1,0 +1,90 @@
+/**
+ * The REST interface of the original design (OpenStack's wiki page Trove/PointInTimeRecovery) in the shapes of OpenStack
+ * Trove, so that Trove's own clients work: a thin adapter over the services that GraphQL uses too.
+ */
+import type { IncomingMessage } from 'node:http';
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { Fault, type FaultCode } from '../../errors.js';
+import type { Caller, Services } from '../../services.js';
+import { publicBody } from '../errorShape.js';
+import { logCause, logOperation } from '../operationLog.js';
+import { serveBackups } from './backups.js';
+import { answering } from './context.js';
+import { faultOf, troveError } from './errors.js';
+import { serveFlavors } from './flavors.js';
+import { serveInstances } from './instances.js';
+import { serveRecoveries } from './recoveries.js';
+
+/** Everything under /v1.0/{tenant}. The checks of Host and Origin are the server's, and come before. */
+export async function serveTrove(
+  app: FastifyInstance,
+  services: Services,
+  logger: Logger,
+  identify: (request: IncomingMessage) => Caller | Promise<Caller>,
+): Promise<void> {
+  await app.register(
+    async (scope) => {
+      answerErrors(scope, logger);
+      const answer = answering(services, identified(scope, identify));
+      serveInstances(scope, answer);
+      serveBackups(scope, answer);
+      serveRecoveries(scope, answer);
+      serveFlavors(scope, answer);
+    },
+    { prefix: '/v1.0/:tenantId' },
+  );
+}
+
+/** Who is asking is found out before a body is read. */
+function identified(scope: FastifyInstance, identify: (request: IncomingMessage) => Caller | Promise<Caller>) {
+  const callers = new WeakMap<FastifyRequest, Caller>();
+  scope.addHook('onRequest', async (request) => {
+    callers.set(request, await identify(request.raw));
+  });
+  return (request: FastifyRequest): Caller => {
+    const caller = callers.get(request);
+    if (!caller) throw new Error('nobody was identified');
+    return caller;
+  };
+}
+
+function answerErrors(scope: FastifyInstance, logger: Logger): void {
+  const refusals = new WeakMap<FastifyRequest, FaultCode>();
+
+  scope.addHook('onRequest', async (request, reply) => {
+    // OpenStack's clients show the first of these that they find, and write it into their logs.
+    const id = `req-${request.id}`;
+    reply.header('x-openstack-request-id', id).header('x-compute-request-id', id);
+  });
+
+  scope.setErrorHandler<FastifyError>(async (error, request, reply) => {
+    const { fault, status: given } = faultOf(error);
+    refusals.set(request, fault.code);
+    const [shown] = publicBody(fault).errors;
+    if (shown) logCause(logger, request.id, shown, fault);
+    const { status, body } = troveError(fault, given);
+    return reply.code(status).send(body);
+  });
+
+  scope.setNotFoundHandler(async (_request, reply) => {
+    const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {
+      hint: 'Instances and backups are served here; everything else is in GraphQL, at /graphql.',
+    });
+    const { status, body } = troveError(fault, 404);
+    return reply.code(status).send(body);
+  });
+
+  scope.addHook('onResponse', async (request, reply) => {
+    const code = refusals.get(request);
+    logOperation(logger, {
+      requestId: request.id,
+      via: 'rest',
+      // The pattern and not the address: no ids, no parameters.
+      operation: request.routeOptions.url,
+      kind: request.method,
+      startedAt: performance.now() - reply.elapsedTime,
+      codes: code === undefined ? [] : [code],
+    });
+  });
+}
