@@ -4,6 +4,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = 
   federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),
+  postgresql: () => import('./postgresql.js'),
   trove: () => import('./trove.js'),
 };
 
