@@ -26,7 +26,7 @@ const LIMIT_MS = 600_000;
 
 export async function run(): Promise<void> {
   const directory = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
-  const service = new Service(directory, { env: { LOG_LEVEL: 'warn' } });
+  const service = new Service(directory, {});
   await mkdir(path.join(directory, 'rig'));
   const rig = await PostgresRig.start(path.join(directory, 'rig'), { shared_buffers: '512MB', max_wal_size: '4GB' });
   try {
