@@ -1,4 +1,4 @@
-/** A real disk of 1 MiB to fill, where this process may mount one. */
+/** A real disk to fill, of 1 MiB unless told, where this process may mount one. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,32 +7,35 @@ import type { TestContext } from 'node:test';
 import { requirement } from '../support/requirement.js';
 import { scratchDir } from '../support/scratch.js';
 
-const MOUNT = ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs'];
+const mountOf = (size: string) => ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs'];
 
 export interface TinyDisk {
   /** Why there can be none; false where there can. */
   skip: string | false;
   /** Mounts one until the test ends; answers its directory. */
-  mount(t: Pick<TestContext, 'after'>): Promise<string>;
+  mount(t: Pick<TestContext, 'after'>, size?: string): Promise<string>;
 }
 
 /** Finds out by trying. With PITR_TEST_REQUIRE=all it throws where there can be none. */
 export function tinyDisk(): TinyDisk {
   const probe = mkdtempSync(path.join(tmpdir(), 'pitr-test-'));
   try {
-    return { skip: requirement('mount', [...MOUNT, probe], 'it needs the right to mount a tmpfs: run as root'), mount };
+    return {
+      skip: requirement('mount', [...mountOf('1m'), probe], 'it needs the right to mount a tmpfs: run as root'),
+      mount,
+    };
   } finally {
     spawnSync('umount', [probe], { stdio: 'ignore' });
     rmSync(probe, { recursive: true, force: true });
   }
 }
 
-async function mount(t: Pick<TestContext, 'after'>): Promise<string> {
+async function mount(t: Pick<TestContext, 'after'>, size = '1m'): Promise<string> {
   // Hooks run in the order in which they are added: unmount first, then remove the directory.
   let mounted = '';
   t.after(() => spawnSync('umount', ['-l', mounted], { stdio: 'ignore' }));
   const dir = await scratchDir(t);
-  const done = spawnSync('mount', [...MOUNT, dir], { encoding: 'utf8' });
+  const done = spawnSync('mount', [...mountOf(size), dir], { encoding: 'utf8' });
   if (done.status !== 0) throw new Error(`mount failed: ${done.stderr}`);
   mounted = dir;
   return dir;

@@ -213,7 +213,10 @@ class RecoveringServer {
         };
       });
     }
-    if (!this.ready) throw short(`${why}: ${this.lines.slice(-8).join(' | ')}`);
+    if (this.ready) return;
+    const words = `${why}: ${this.lines.slice(-8).join(' | ')}`;
+    if (this.lines.some((line) => line.includes('No space left on device'))) throw full(words);
+    throw short(words);
   }
 
   /** The server opens for business before recovery is over in some configurations: its log has to say both. */
@@ -233,6 +236,12 @@ class RecoveringServer {
     else if (line.includes('database system is ready to accept connections')) this.ready = true;
     if (this.ready) this.wake();
   }
+}
+
+function full(why: string): Fault {
+  return new Fault('STORAGE_FULL', `There is no room for the replay: ${why}`, {
+    hint: 'Make room where the service keeps its instances, and recover again.',
+  });
 }
 
 function short(why: string): Fault {
