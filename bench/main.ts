@@ -1,6 +1,7 @@
 /** Runs the benchmarks named on the command line: `npm run bench -- pipeline`. */
 
 const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = {
+  authentication: () => import('./authentication.js'),
   federation: () => import('./federation.js'),
   pipeline: () => import('./pipeline.js'),
   planning: () => import('./planning.js'),

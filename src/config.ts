@@ -18,14 +18,21 @@ function wholeNumber(least: number, most: number) {
 
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
+const words = (text: string): string[] => text.split(/[\s,]+/).filter((word) => word !== '');
+
+/** No limit where it is left out. */
+const quota = wholeNumber(0, 999_999_999).nullable().default(null);
+
+/** Keys and tokens must not be readable or changeable on the way, so only a test may do without TLS. */
+const secureUrl = z
+  .string()
+  .refine((text) => isSecureUrl(text), { error: 'must be an https:// URL (http:// only on loopback), without a query' })
+  .nullable()
+  .default(null);
+
 const settings = z.object({
   /** Address to listen on. Anything but loopback is refused until authentication is configured. */
-  HOST: z
-    .string()
-    .default('127.0.0.1')
-    .refine((host) => LOOPBACK.includes(host), {
-      error: `only loopback (${LOOPBACK.join(', ')}) is possible until authentication is configured`,
-    }),
+  HOST: z.string().default('127.0.0.1'),
   /** TCP port for HTTP and WebSocket, 0 to 65535; 0 takes a free one and says which. */
   PORT: wholeNumber(0, 65_535).default(4000),
   /** Where everything lives: the catalog, storage, instances. Made on the first start. */
@@ -45,6 +52,71 @@ const settings = z.object({
     .transform((list) => list.split(':').filter((directory) => directory !== '')),
   /** The user that PostgreSQL servers of the service's own run as where the service itself is root. */
   PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
+
+  /** Names besides localhost under which the service is reached, as `name` or `name:port`, separated by commas. */
+  PITR_ALLOWED_HOSTS: z.string().default('').transform(words),
+  /** Origins of pages besides its own that may use it, as https://console.example.com, separated by commas. */
+  PITR_ALLOWED_ORIGINS: z.string().default('').transform(words),
+
+  /** The OpenID Connect issuer whose tokens are accepted, exactly as their `iss` has it. */
+  PITR_OIDC_ISSUER: secureUrl,
+  /** What their `aud` has to hold; several, separated by commas, for any one of them. */
+  PITR_OIDC_AUDIENCE: z.string().default('').transform(words),
+  /** Where the issuer's keys are; found by OpenID Connect Discovery where it is left out. */
+  PITR_OIDC_JWKS_URI: secureUrl,
+  /** The claim that names the tenant; dots lead into objects. */
+  PITR_OIDC_TENANT_CLAIM: z.string().min(1).default('tenant'),
+  /** The claim that is, or lists, reader, operator or admin; dots lead into objects. The highest counts. */
+  PITR_OIDC_ROLE_CLAIM: z.string().min(1).default('role'),
+  /** How far the issuer's clock may be from this one, in seconds, 0 to 300. */
+  PITR_OIDC_CLOCK_TOLERANCE: z.coerce
+    .number({ error: 'must be a whole number of seconds from 0 to 300' })
+    .int()
+    .min(0)
+    .max(300)
+    .default(5),
+  /** Hashes of the tokens of machines: docs/identity.md. */
+  PITR_TOKENS_FILE: z
+    .string()
+    .transform((file) => path.resolve(file))
+    .nullable()
+    .default(null),
+
+  /**
+   * The directory from which files may be registered; {tenant} stands for the caller's tenant. Left out: none with
+   * authentication, every one without it, when the only caller is whoever runs the service.
+   */
+  PITR_REGISTER_FILES: z
+    .string()
+    .refine((directory) => path.isAbsolute(directory), { error: 'must be an absolute path' })
+    .nullable()
+    .default(null),
+
+  /** The most that each tenant may have: instances, GiB of their volumes, backups, recoveries waiting or running. */
+  PITR_QUOTA_INSTANCES: quota,
+  PITR_QUOTA_VOLUME_GIB: quota,
+  PITR_QUOTA_BACKUPS: quota,
+  PITR_QUOTA_RECOVERIES: quota,
+});
+
+const consistent = settings.superRefine((config, { addIssue }) => {
+  const complain = (setting: string, message: string) => addIssue({ code: 'custom', path: [setting], message });
+  const issuer = config.PITR_OIDC_ISSUER !== null;
+  if (issuer && config.PITR_OIDC_AUDIENCE.length === 0) {
+    complain(
+      'PITR_OIDC_AUDIENCE',
+      'is needed with PITR_OIDC_ISSUER: a token made for another service must not be good here',
+    );
+  }
+  if (!issuer && (config.PITR_OIDC_AUDIENCE.length > 0 || config.PITR_OIDC_JWKS_URI !== null)) {
+    complain('PITR_OIDC_ISSUER', 'is needed with PITR_OIDC_AUDIENCE and PITR_OIDC_JWKS_URI');
+  }
+  if (!issuer && config.PITR_TOKENS_FILE === null && !LOOPBACK.includes(config.HOST)) {
+    complain(
+      'HOST',
+      `only loopback (${LOOPBACK.join(', ')}) is possible until authentication is configured: set PITR_OIDC_ISSUER or PITR_TOKENS_FILE`,
+    );
+  }
 });
 
 export type Config = z.infer<typeof settings>;
@@ -55,8 +127,15 @@ export class ConfigError extends Error {}
 export function readConfig(environment: Record<string, string | undefined>): Config {
   // An empty variable is one that somebody meant to leave unset.
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  const result = settings.safeParse(given);
+  const result = consistent.safeParse(given);
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
   throw new ConfigError(`These settings are not usable:\n${problems.join('\n')}`);
+}
+
+function isSecureUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, search, hash, username } = new URL(text);
+  if (search !== '' || hash !== '' || username !== '') return false;
+  return protocol === 'https:' || (protocol === 'http:' && ['127.0.0.1', '[::1]', 'localhost'].includes(hostname));
 }

@@ -2,14 +2,18 @@
 import { type Logger, pino } from 'pino';
 import { Archiver } from './backup/archiver.js';
 import { BackupService } from './backup/backupService.js';
+import { DamageBook } from './backup/damageBook.js';
 import { openCatalog } from './catalog/catalog.js';
 import type { Catalog, InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { Fault } from './errors.js';
+import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
 import { startGateway } from './gateway/server.js';
 import { lockHome } from './homeLock.js';
+import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
@@ -47,6 +51,9 @@ export async function startService(
     }
   };
   try {
+    // First of all: with a wrong one nothing must start.
+    const authenticator = await authenticatorOf(config, logger);
+    releasers.push(async () => authenticator.close());
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
     const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places) });
@@ -62,41 +69,55 @@ export async function startService(
     releasers.push(() => datastores.close());
 
     const handle = (instance: InstanceRecord) => handleOf(places, instance);
-    const shared = { catalog, pipeline, datastores, places, handleOf: handle, clock, logger };
-    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.takeAfterGap(id) });
+    const quotas = {
+      instances: config.PITR_QUOTA_INSTANCES,
+      volumeSizeGiB: config.PITR_QUOTA_VOLUME_GIB,
+      backups: config.PITR_QUOTA_BACKUPS,
+      recoveries: config.PITR_QUOTA_RECOVERIES,
+    };
+    const shared = { catalog, pipeline, datastores, places, handleOf: handle, quotas, clock, logger };
+    const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
     const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
     releasers.push(() => backups.close());
+    const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
+    const onFault = (fault: Fault) => damage.remember(fault);
+    const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
+    const fileBounds = new FileBounds({ allowed, home: places.root });
+    const instances = new InstanceService({ ...shared, archiver, fileBounds });
     const hub = new ProgressHub();
     const tasks = new TaskManager({
       ...shared,
       ...parts,
       hub,
       concurrency: config.PITR_CONCURRENT_RECOVERIES,
-      onActivated: async (id) => {
-        const instance = await catalog.read.instance(id);
-        if (instance?.state === 'ACTIVE') await archiver.follow(instance);
-      },
+      onActivated: (id) => instances.activated(id),
+      onFault,
     });
     releasers.push(() => tasks.stop());
     const cover = archiver.cover.bind(archiver);
-    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub });
-    const instances = new InstanceService({ ...shared, archiver });
+    const recoveries = new RecoveryService({ ...shared, cover, tasks, hub, onFault });
 
     await backups.start();
     await instances.start();
+    for (const { id } of await catalog.read.instancesInStates(['ACTIVE'])) void backups.mend(id);
     await tasks.start();
     const gateway = await startGateway({
       services: { instances, backups, recoveries, ready: () => answers(catalog) },
+      authenticator,
       host: config.HOST,
       port: config.PORT,
       logger,
+      allowedHosts: config.PITR_ALLOWED_HOSTS,
+      allowedOrigins: config.PITR_ALLOWED_ORIGINS,
     });
     releasers.push(() => gateway.close());
     lock.publish({ url: gateway.url });
     logger.info(
       { url: gateway.url, home: places.root },
-      'ready; everyone who reaches this address is an administrator',
+      authenticator.required
+        ? 'ready; callers need a token'
+        : 'ready; without authentication: everyone who reaches this address administers the tenant local',
     );
     return { url: gateway.url, stop };
   } catch (error) {
@@ -109,6 +130,31 @@ export async function startService(
 async function answers(catalog: Catalog): Promise<boolean> {
   await catalog.read.recoveriesInStates(['QUEUED']);
   return true;
+}
+
+/** @throws ConfigError */
+async function authenticatorOf(config: Config, logger: Logger): Promise<Authenticator> {
+  const { PITR_OIDC_ISSUER: issuer, PITR_TOKENS_FILE: tokensFile } = config;
+  try {
+    return await createAuthenticator({
+      tokensFile,
+      issuer:
+        issuer === null
+          ? null
+          : {
+              issuer,
+              audience: config.PITR_OIDC_AUDIENCE,
+              jwksUri: config.PITR_OIDC_JWKS_URI,
+              tenantClaim: config.PITR_OIDC_TENANT_CLAIM,
+              roleClaim: config.PITR_OIDC_ROLE_CLAIM,
+              clockToleranceSeconds: config.PITR_OIDC_CLOCK_TOLERANCE,
+            },
+      logger,
+    });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new ConfigError(`These settings are not usable:\n  PITR_TOKENS_FILE: ${error.message}`);
+  }
 }
 
 async function main(): Promise<void> {

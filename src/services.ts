@@ -16,11 +16,14 @@ import type { Instant } from './instant.js';
 import type { BackupState, BackupType, RecoveryPlan, RecoveryState, RecoveryTarget, RecoveryWindow } from './model.js';
 
 /** Readers see everything but credentials; operators recover and back up; admins also create, register and delete. */
-export type Role = 'reader' | 'operator' | 'admin';
+export const roles = ['reader', 'operator', 'admin'] as const;
+export type Role = (typeof roles)[number];
 
 export interface Caller {
   tenantId: string;
   role: Role;
+  /** For the service log: a token's name, or the subject that the issuer gave. */
+  name?: string;
 }
 
 export interface LogArchiveFacts {
@@ -63,9 +66,9 @@ export interface InstanceOperations {
   register(caller: Caller, input: RegisterInput): Promise<InstanceRecord>;
   update(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord>;
   remove(caller: Caller, id: string): Promise<InstanceRecord>;
-  /** By instance id; an empty list where nothing can be recovered. */
-  recoveryWindows(ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>>;
-  logArchives(ids: readonly string[]): Promise<Map<string, LogArchiveFacts>>;
+  /** By instance id; an empty list where nothing can be recovered; nothing for what the caller has not. */
+  recoveryWindows(caller: Caller, ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>>;
+  logArchives(caller: Caller, ids: readonly string[]): Promise<Map<string, LogArchiveFacts>>;
 }
 
 export interface BackupOperations {
@@ -107,11 +110,12 @@ export interface RecoveryOperations {
     filter: { sourceId: string | null; states: readonly RecoveryState[] | null },
     page: Page,
   ): Promise<RecoveryRecord[]>;
-  steps(recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>>;
+  /** By recovery id; nothing for what the caller has not. */
+  steps(caller: Caller, recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>>;
   /** Only INSTANCE_NOT_FOUND and malformed arguments throw; every refusal of the target is data. */
   assess(caller: Caller, instanceId: string, target: RecoveryTarget): Promise<Assessment>;
-  /** From the plan's estimate by this installation's own measured rates; null until there are any. */
-  estimateSeconds(plan: RecoveryPlan): Promise<number | null>;
+  /** From the plan's estimate by the rates measured at the tenant's own recoveries; null until there are any. */
+  estimateSeconds(caller: Caller, plan: RecoveryPlan): Promise<number | null>;
   recover(caller: Caller, input: RecoverInput): Promise<RecoveryRecord>;
   cancel(caller: Caller, id: string): Promise<RecoveryRecord>;
   /**

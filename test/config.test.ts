@@ -14,6 +14,20 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_CONCURRENT_RECOVERIES: 2,
     PITR_POSTGRESQL_BIN: [],
     PITR_POSTGRESQL_USER: 'postgres',
+    PITR_ALLOWED_HOSTS: [],
+    PITR_ALLOWED_ORIGINS: [],
+    PITR_OIDC_ISSUER: null,
+    PITR_OIDC_AUDIENCE: [],
+    PITR_OIDC_JWKS_URI: null,
+    PITR_OIDC_TENANT_CLAIM: 'tenant',
+    PITR_OIDC_ROLE_CLAIM: 'role',
+    PITR_OIDC_CLOCK_TOLERANCE: 5,
+    PITR_TOKENS_FILE: null,
+    PITR_REGISTER_FILES: null,
+    PITR_QUOTA_INSTANCES: null,
+    PITR_QUOTA_VOLUME_GIB: null,
+    PITR_QUOTA_BACKUPS: null,
+    PITR_QUOTA_RECOVERIES: null,
   };
   assert.deepEqual(readConfig({}), defaults);
   assert.deepEqual(readConfig({ HOST: '', PORT: '', PITR_HOME: '', LOG_LEVEL: '' }), defaults);
@@ -47,7 +61,9 @@ const refused: [Record<string, string>, string[]][] = [
   [{ PITR_CONCURRENT_RECOVERIES: '65' }, [concurrency]],
   [
     { HOST: '0.0.0.0' },
-    ['HOST: only loopback (127.0.0.1, ::1, localhost) is possible until authentication is configured'],
+    [
+      'HOST: only loopback (127.0.0.1, ::1, localhost) is possible until authentication is configured: set PITR_OIDC_ISSUER or PITR_TOKENS_FILE',
+    ],
   ],
   [{ LOG_LEVEL: 'loud' }, ['LOG_LEVEL: must be one of fatal, error, warn, info, debug, trace, silent']],
   [{ PORT: 'abc', PITR_CONCURRENT_RECOVERIES: 'x' }, [port, concurrency]],
@@ -65,6 +81,49 @@ for (const [settings, problems] of refused) {
         );
         return true;
       },
+    );
+  });
+}
+
+const issuer = { PITR_OIDC_ISSUER: 'https://login.example.com/realms/x', PITR_OIDC_AUDIENCE: 'pitr-gateway' };
+
+test('without settings: loopback, no authentication, no limits', () => {
+  const config = readConfig({ HOST: '', PITR_TOKENS_FILE: '', PITR_QUOTA_BACKUPS: '' });
+  assert.equal(config.HOST, '127.0.0.1');
+  assert.deepEqual([config.PITR_OIDC_ISSUER, config.PITR_TOKENS_FILE, config.PITR_QUOTA_BACKUPS], [null, null, null]);
+});
+
+test('with authentication HOST may be anything', () => {
+  assert.equal(readConfig({ HOST: '0.0.0.0', ...issuer }).HOST, '0.0.0.0');
+  assert.equal(readConfig({ HOST: '::', PITR_TOKENS_FILE: 'tokens' }).HOST, '::');
+  assert.deepEqual(readConfig({ ...issuer, PITR_OIDC_AUDIENCE: 'a, b' }).PITR_OIDC_AUDIENCE, ['a', 'b']);
+  assert.deepEqual(readConfig({ PITR_ALLOWED_HOSTS: 'x.example.com,y:1' }).PITR_ALLOWED_HOSTS, [
+    'x.example.com',
+    'y:1',
+  ]);
+  assert.equal(readConfig({ PITR_QUOTA_BACKUPS: '0' }).PITR_QUOTA_BACKUPS, 0);
+});
+
+for (const [environment, said] of [
+  [{ HOST: '0.0.0.0' }, /HOST: only loopback .* until authentication is configured/],
+  [{ HOST: 'gateway.example.com' }, /HOST: only loopback/],
+  [{ PITR_OIDC_ISSUER: issuer.PITR_OIDC_ISSUER }, /PITR_OIDC_AUDIENCE: is needed with PITR_OIDC_ISSUER/],
+  [{ PITR_OIDC_AUDIENCE: 'x' }, /PITR_OIDC_ISSUER: is needed with/],
+  [{ PITR_OIDC_JWKS_URI: 'https://x.example.com/keys' }, /PITR_OIDC_ISSUER: is needed with/],
+  [{ ...issuer, PITR_OIDC_ISSUER: 'http://login.example.com' }, /PITR_OIDC_ISSUER: must be an https/],
+  [{ ...issuer, PITR_OIDC_ISSUER: 'login.example.com' }, /PITR_OIDC_ISSUER: must be an https/],
+  [{ ...issuer, PITR_OIDC_ISSUER: 'https://a:b@login.example.com' }, /PITR_OIDC_ISSUER: must be an https/],
+  [{ ...issuer, PITR_OIDC_JWKS_URI: 'http://127.0.0.1.example.com/' }, /PITR_OIDC_JWKS_URI: must be an https/],
+  [{ ...issuer, PITR_OIDC_CLOCK_TOLERANCE: '301' }, /PITR_OIDC_CLOCK_TOLERANCE/],
+  [{ ...issuer, PITR_OIDC_CLOCK_TOLERANCE: '-1' }, /PITR_OIDC_CLOCK_TOLERANCE/],
+  [{ PITR_QUOTA_INSTANCES: '-1' }, /PITR_QUOTA_INSTANCES: must be a whole number/],
+  [{ PITR_QUOTA_RECOVERIES: '1.5' }, /PITR_QUOTA_RECOVERIES: must be a whole number/],
+  [{ PITR_QUOTA_VOLUME_GIB: 'many' }, /PITR_QUOTA_VOLUME_GIB: must be a whole number/],
+] as const) {
+  test(`refused: ${JSON.stringify(environment)}`, () => {
+    assert.throws(
+      () => readConfig(environment),
+      (error) => error instanceof ConfigError && said.test(error.message),
     );
   });
 }

@@ -6,9 +6,7 @@ import { Fault } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { LogPosition } from '../model.js';
 import type { ArchiverOptions } from './archiver.js';
-
-/** Ordinals go to 2^53 - 1: sixteen digits keep keys in log order. */
-const ORDINAL_DIGITS = 16;
+import { segmentKey } from './objectKeys.js';
 
 export class ArchiveSink implements LogSink {
   /** How far the archive reaches, ahead of the catalog by at most a flush. */
@@ -36,9 +34,9 @@ export class ArchiveSink implements LogSink {
 
   async stretchStarted(start: StretchStart): Promise<void> {
     const { catalog, logger } = this.options;
-    const { record, interrupted } = await catalog.write(async (writer) => {
+    const record = await catalog.write(async (writer) => {
       const known = await writer.stretchByName(this.instanceId, start.stretch);
-      if (known) return { record: known, interrupted: false };
+      if (known) return known;
       const previous = await writer.newestStretch(this.instanceId);
       if (previous && previous.endsBecause === null) {
         const because = start.because === 'FIRST_BACKUP' ? 'LOG_GAP' : start.because;
@@ -62,16 +60,14 @@ export class ArchiveSink implements LogSink {
         continuation: {},
       };
       await writer.insertStretch(record);
-      const filter = { instanceId: this.instanceId, before: null };
-      const backups = await writer.startingPoints(filter, { first: 1, after: null });
-      return { record, interrupted: backups.length > 0 };
+      return record;
     });
     this.adopt(record);
     logger.info(
       { instanceId: this.instanceId, stretch: start.stretch, reason: start.reason },
       'a stretch of log begins',
     );
-    if (interrupted) this.options.onInterrupted(this.instanceId);
+    this.options.onInterrupted(this.instanceId);
   }
 
   async segment(segment: CapturedSegment): Promise<void> {
@@ -154,10 +150,4 @@ export class ArchiveSink implements LogSink {
     if (this.stretch?.name === name) return this.stretch;
     throw new Fault('INTERNAL', `log of stretch ${name} arrived, but the current one is ${this.stretch?.name}`);
   }
-}
-
-function segmentKey(instanceId: string, segment: CapturedSegment): string {
-  const padded = (ordinal: number) => String(ordinal).padStart(ORDINAL_DIGITS, '0');
-  const { after, last } = segment;
-  return `instances/${instanceId}/log/${last.stretch}/${padded(after.ordinal)}-${padded(last.ordinal)}`;
 }

@@ -19,7 +19,7 @@ export interface ArchiverOptions {
   handleOf(instance: InstanceRecord): InstanceHandle;
   clock: Clock;
   logger: Logger;
-  /** The log was interrupted: an instance that had a backup needs a new full one. */
+  /** A new stretch of log begins: an instance that had a backup needs a new full one. */
   onInterrupted(instanceId: string): void;
 }
 
@@ -40,11 +40,17 @@ interface Followed {
   cancelRetry: () => void;
   fence: Promise<void> | null;
   fencedAt: number;
+  fencesBegun: number;
+  /** The number of the newest fence that succeeded. */
+  newestFence: number;
 }
 
 export class Archiver {
   private readonly followed = new Map<string, Followed>();
   private readonly flushTimer: NodeJS.Timeout;
+  private closed = false;
+  /** Coverage that a call has taken along is known to those beside it only when this has ended. */
+  private flushed: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: ArchiverOptions) {
     this.flushTimer = setInterval(() => {
@@ -55,7 +61,7 @@ export class Archiver {
 
   /** Starts following an instance; resolves when the first attempt has succeeded or failed. It is repeated until released. */
   async follow(instance: InstanceRecord): Promise<void> {
-    if (this.followed.has(instance.id)) return;
+    if (this.closed || this.followed.has(instance.id)) return;
     const followed: Followed = {
       sink: new ArchiveSink(instance.id, this.options),
       capture: null,
@@ -64,9 +70,15 @@ export class Archiver {
       cancelRetry: () => {},
       fence: null,
       fencedAt: Number.NEGATIVE_INFINITY,
+      fencesBegun: 0,
+      newestFence: 0,
     };
     this.followed.set(instance.id, followed);
     await this.tryStart(instance, followed, RETRY_FIRST_MS);
+  }
+
+  isCapturing(instanceId: string): boolean {
+    return Boolean(this.followed.get(instanceId)?.capture);
   }
 
   /** The running capture. @throws Fault INSTANCE_NOT_READY */
@@ -87,26 +99,26 @@ export class Archiver {
     const followed = this.followed.get(instanceId);
     if (!followed?.capture) return false;
     const deadline = Date.now() + FENCE_LIMIT_MS;
+    const begunBefore = followed.fencesBegun;
     const askedAt = this.options.clock();
     const enough = () => {
       const covered = followed.sink.coveredTo;
-      return covered !== null && covered >= (at ?? askedAt);
+      // The source's clock may differ: for the latest point, a fence that began after the call is late enough.
+      return (at === null && followed.newestFence > begunBefore) || (covered !== null && covered >= (at ?? askedAt));
     };
     while (!enough()) {
       if (followed.stopped || Date.now() >= deadline) return false;
       const wait = followed.fencedAt + FENCE_EVERY_MS - Date.now();
-      if (!followed.fence && wait > 0 && at !== null) {
+      if (!followed.fence && wait > 0) {
         await new Promise((resolve) => setTimeout(resolve, wait));
         continue;
       }
-      if (!followed.fence && wait > 0) break; // The latest point, fenced less than a second ago, is late enough.
       try {
-        await this.fence(followed, deadline);
+        await this.fence(followed);
       } catch (error) {
         this.options.logger.warn({ instanceId, err: error }, 'fence failed');
         return false;
       }
-      if (at === null) break;
     }
     await this.flushCoverage();
     return true;
@@ -132,23 +144,37 @@ export class Archiver {
     followed.stopped = true;
     followed.cancelRetry();
     await followed.starting.catch(() => {});
-    await followed.capture?.stop();
-    await this.flushCoverage();
-    this.followed.delete(instanceId);
+    try {
+      await followed.capture?.stop();
+      await this.flushCoverage();
+    } finally {
+      if (this.followed.get(instanceId) === followed) this.followed.delete(instanceId);
+    }
   }
 
   async close(): Promise<void> {
+    this.closed = true;
     clearInterval(this.flushTimer);
-    await Promise.all([...this.followed.keys()].map((id) => this.release(id)));
+    // One source that does not let go properly must not keep the others.
+    await Promise.all(
+      [...this.followed.keys()].map((id) =>
+        this.release(id).catch((error: unknown) =>
+          this.options.logger.warn({ instanceId: id, err: error }, 'capture did not stop cleanly'),
+        ),
+      ),
+    );
   }
 
-  private fence(followed: Followed, deadline: number): Promise<void> {
+  private fence(followed: Followed): Promise<void> {
     followed.fence ??= (async () => {
       followed.fencedAt = Date.now();
+      followed.fencesBegun += 1;
+      const number = followed.fencesBegun;
       try {
-        const limit = AbortSignal.timeout(Math.max(1, deadline - Date.now()));
+        const limit = AbortSignal.timeout(FENCE_LIMIT_MS);
         const { coveredTo, position } = await (followed.capture as LogCapture).fence(limit);
         followed.sink.covered(position, coveredTo);
+        followed.newestFence = number;
       } finally {
         followed.fence = null;
       }
@@ -181,6 +207,8 @@ export class Archiver {
     const { datastores, handleOf } = this.options;
     const resume = await followed.sink.resumePoint();
     followed.capture = await datastores.get(instance.datastore).capture(handleOf(instance), resume, followed.sink);
+    // Also what an earlier attempt, or an earlier life, left in the catalog.
+    followed.sink.health(followed.capture.health());
   }
 
   /** One statement for all instances whose coverage rose; nothing at all where none did. */
@@ -190,6 +218,9 @@ export class Archiver {
       const coverage = sink.takeRisenCoverage();
       if (coverage) risen.set(coverage.stretchId, coverage.coveredTo);
     }
-    if (risen.size > 0) await this.options.catalog.write((writer) => writer.raiseCoverage(risen));
+    if (risen.size === 0) return this.flushed;
+    const written = this.options.catalog.write((writer) => writer.raiseCoverage(risen));
+    this.flushed = written.catch(() => undefined);
+    return written;
   }
 }

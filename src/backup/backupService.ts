@@ -5,14 +5,17 @@ import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, Catalog, InstanceRecord, Page } from '../catalog/records.js';
 import type { BackupFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
-import { Fault, invalidArgument } from '../errors.js';
+import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
 import type { Archiver } from './archiver.js';
-import { backupPrefix, writeManifest } from './manifest.js';
+import { writeManifest } from './manifest.js';
+import { Mender } from './mender.js';
+import { backupPrefix } from './objectKeys.js';
 
 export interface BackupServiceOptions {
   catalog: Catalog;
@@ -22,35 +25,47 @@ export interface BackupServiceOptions {
   archiver: Archiver;
   handleOf(instance: InstanceRecord): InstanceHandle;
   scratchOf(backupId: string): string;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
 
 const PERCENT_EVERY_MS = 1_000;
-/** A gap's new full backup may itself meet trouble; it is tried this often before a person has to look. */
-const AUTOMATIC_ATTEMPTS = 5;
-const AUTOMATIC_RETRY_MS = 5_000;
 
 export class BackupService implements BackupOperations {
   private readonly stopping = new AbortController();
   /** The last backup of each instance in line: the next one waits for it. */
   private readonly queues = new Map<string, Promise<void>>();
+  private readonly mender: Mender;
 
-  constructor(private readonly options: BackupServiceOptions) {}
+  constructor(private readonly options: BackupServiceOptions) {
+    this.mender = new Mender({
+      read: options.catalog.read,
+      logger: options.logger,
+      signal: this.stopping.signal,
+      queued: async (id) => this.queues.get(id),
+      take: (instance) => this.takeByItself(instance),
+    });
+  }
 
-  /** Clears what an earlier life of the service left half done. */
+  /** Clears what an earlier life of the service left half done; what resists is left to the next start. */
   async start(): Promise<void> {
-    const { catalog, clock } = this.options;
+    const { catalog, clock, scratchOf, logger } = this.options;
+    const resists = (backup: BackupRecord) => (error: unknown) =>
+      logger.error({ backupId: backup.id, err: error }, 'a backup was not cleared away');
     for (const backup of await catalog.read.backupsInStates(['RUNNING'])) {
-      await this.removeObjects(backup);
-      const error = new Fault('INTERNAL', 'The service stopped while the backup ran', {
-        hint: 'Take the backup again.',
-      }).toData();
-      await catalog.write((writer) =>
-        writer.updateBackup(backup.id, { state: 'FAILED', error: { ...error, retryable: true }, completedAt: clock() }),
-      );
+      const clear = async () => {
+        await this.removeObjects(backup);
+        await rm(scratchOf(backup.id), { recursive: true, force: true });
+        await catalog.write((writer) =>
+          writer.updateBackup(backup.id, { state: 'FAILED', error: interrupted(), completedAt: clock() }),
+        );
+      };
+      await clear().catch(resists(backup));
     }
-    for (const backup of await catalog.read.backupsInStates(['DELETING'])) await this.finishRemoval(backup);
+    for (const backup of await catalog.read.backupsInStates(['DELETING'])) {
+      await this.finishRemoval(backup).catch(resists(backup));
+    }
   }
 
   async byIds(caller: Caller, ids: readonly string[]): Promise<BackupRecord[]> {
@@ -99,19 +114,19 @@ export class BackupService implements BackupOperations {
     }
     await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
-    return this.enqueue(instance, type);
+    return this.enqueue(instance, type, this.options.quotas);
   }
 
-  /** After a gap in the log: the next window opens with a new full backup. */
-  async takeAfterGap(instanceId: string): Promise<void> {
-    for (let attempt = 1; attempt <= AUTOMATIC_ATTEMPTS && !this.stopping.signal.aborted; attempt += 1) {
-      const instance = await this.options.catalog.read.instance(instanceId);
-      if (instance?.state !== 'ACTIVE') return;
-      const backup = await this.enqueue(instance, 'FULL');
-      await this.queues.get(instanceId);
-      if ((await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED') return;
-      await new Promise((resolve) => setTimeout(resolve, AUTOMATIC_RETRY_MS).unref());
-    }
+  /** Takes a full backup by itself where the growing log has none to start from; see Mender. Never rejects. */
+  mend(instanceId: string): Promise<void> {
+    return this.mender.mend(instanceId);
+  }
+
+  private async takeByItself(instance: InstanceRecord): Promise<boolean> {
+    if (!this.options.archiver.isCapturing(instance.id)) return false;
+    const backup = await this.enqueue(instance, 'FULL', null); // No quota may prevent it.
+    await this.queues.get(instance.id);
+    return (await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED';
   }
 
   async remove(caller: Caller, id: string): Promise<BackupRecord> {
@@ -131,11 +146,12 @@ export class BackupService implements BackupOperations {
   }
 
   async close(): Promise<void> {
-    this.stopping.abort(new Fault('INTERNAL', 'The service is stopping'));
+    this.stopping.abort(Fault.fromData(interrupted()));
+    await this.mender.idle();
     await Promise.all(this.queues.values());
   }
 
-  private async enqueue(instance: InstanceRecord, type: BackupType): Promise<BackupRecord> {
+  private async enqueue(instance: InstanceRecord, type: BackupType, quotas: Quotas | null): Promise<BackupRecord> {
     const record: BackupRecord = {
       id: uuidv7(),
       instanceId: instance.id,
@@ -157,10 +173,13 @@ export class BackupService implements BackupOperations {
       startedAt: this.options.clock(),
       completedAt: null,
     };
-    await this.options.catalog.write((writer) => writer.insertBackup(record));
+    await this.options.catalog.write(async (writer) => {
+      if (quotas) checkQuotas(quotas, await writer.usage(instance.tenantId), { backups: 1 });
+      await writer.insertBackup(record);
+    });
     const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => this.run(instance, record));
     this.queues.set(instance.id, turn);
-    void turn.finally(() => {
+    void turn.then(() => {
       if (this.queues.get(instance.id) === turn) this.queues.delete(instance.id);
     });
     return record;
@@ -169,8 +188,10 @@ export class BackupService implements BackupOperations {
   /** Never rejects: how it ended stands on the backup. */
   private async run(instance: InstanceRecord, backup: BackupRecord): Promise<void> {
     const { catalog, clock, logger, scratchOf } = this.options;
+    const { signal } = this.stopping;
     const scratch = scratchOf(backup.id);
     try {
+      signal.throwIfAborted();
       await mkdir(scratch, { recursive: true, mode: 0o700 });
       await this.capture(instance, backup, scratch);
       logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup completed');
@@ -180,7 +201,11 @@ export class BackupService implements BackupOperations {
       await this.removeObjects(backup).catch((cause: unknown) => logger.warn({ err: cause }, 'objects left behind'));
       await catalog
         .write((writer) =>
-          writer.updateBackup(backup.id, { state: 'FAILED', error: fault.toData(), completedAt: clock() }),
+          writer.updateBackup(backup.id, {
+            state: 'FAILED',
+            error: signal.aborted ? interrupted() : fault.toData(),
+            completedAt: clock(),
+          }),
         )
         .catch((cause: unknown) => logger.error({ err: cause }, 'the end of a backup was not recorded'));
     } finally {
@@ -267,6 +292,12 @@ export class BackupService implements BackupOperations {
 /** The archive holds the log from where the backup needs it to where it is consistent. */
 function covers(stretch: { startOrdinal: number; lastOrdinal: number }, facts: BackupFacts): boolean {
   return stretch.startOrdinal <= facts.replayAfter.ordinal && facts.consistent.ordinal <= stretch.lastOrdinal;
+}
+
+/** However the service ended: the same call can succeed. */
+function interrupted(): FaultData {
+  const fault = new Fault('INTERNAL', 'The service stopped while the backup ran', { hint: 'Take the backup again.' });
+  return { ...fault.toData(), retryable: true };
 }
 
 function notJoined(): Fault {

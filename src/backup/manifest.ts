@@ -8,6 +8,7 @@ import { Fault, type JsonObject } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
+import { backupPrefix } from './objectKeys.js';
 
 /** Raised whenever a reader of the older version could misread the newer one. */
 const MANIFEST_VERSION = 1;
@@ -46,10 +47,6 @@ export interface Manifest {
   parts: StoredObject[];
 }
 
-export function backupPrefix(instanceId: string, backupId: string): string {
-  return `instances/${instanceId}/backups/${backupId}`;
-}
-
 export async function writeManifest(pipeline: ObjectPipeline, manifest: Manifest): Promise<StoredObject> {
   const text = JSON.stringify({ version: MANIFEST_VERSION, ...manifest });
   const key = `${backupPrefix(manifest.instanceId, manifest.backupId)}/manifest`;
@@ -57,9 +54,13 @@ export async function writeManifest(pipeline: ObjectPipeline, manifest: Manifest
 }
 
 /** @throws Fault BACKUP_CORRUPT, VERSION_MISMATCH, STORAGE_UNAVAILABLE */
-export async function readManifest(pipeline: ObjectPipeline, object: StoredObject): Promise<Manifest> {
+export async function readManifest(
+  pipeline: ObjectPipeline,
+  object: StoredObject,
+  signal?: AbortSignal,
+): Promise<Manifest> {
   const chunks: Buffer[] = [];
-  for await (const chunk of pipeline.read(object, 'BACKUP_CORRUPT')) chunks.push(chunk);
+  for await (const chunk of pipeline.read(object, 'BACKUP_CORRUPT', signal)) chunks.push(chunk);
   const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
   const result = manifestSchema.safeParse(parsed);
   if (result.success) return result.data;

@@ -11,6 +11,7 @@ import { recoveryChanges, recoveryReads } from './recoveryQueries.js';
 import { type Sealer, sealer } from './seal.js';
 import { segmentChanges, segmentReads } from './segmentQueries.js';
 import { stretchChanges, stretchReads } from './stretchQueries.js';
+import { usageReads } from './usageQueries.js';
 import { closedFault, WriteDoor } from './writeDoor.js';
 
 export interface CatalogOptions {
@@ -64,6 +65,7 @@ function readerOver(manager: EntityManager, secrets: Sealer): CatalogReader {
     ...stretchReads(manager),
     ...segmentReads(manager),
     ...recoveryReads(manager),
+    ...usageReads(manager),
   };
 }
 

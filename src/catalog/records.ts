@@ -19,6 +19,7 @@ import type {
   StoredObject,
   WindowBoundary,
 } from '../model.js';
+import type { Usage } from '../quotas.js';
 
 export interface Page {
   first: number;
@@ -256,6 +257,9 @@ export interface CatalogReader {
   recoveriesInStates(states: readonly RecoveryState[]): Promise<RecoveryRecord[]>;
   /** In the order in which they run. */
   steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
+
+  /** What a tenant has of everything that is limited. Three statements. */
+  usage(tenantId: string): Promise<Usage>;
 }
 
 /** Changes are by id; one that finds no row throws. What is undefined in a change stays as it is. */

@@ -61,11 +61,20 @@ export class WriteDoor {
       await calls.close();
       // SQLite itself has rolled back after some errors, and then refuses; if it has not, the next BEGIN fails loudly.
       await this.#runner.query('ROLLBACK').catch(() => undefined);
-      throw error;
+      throw fullDisk(error);
     } finally {
       scope.open = false;
     }
   }
+}
+
+/** A catalog that cannot grow is told as what it is; everything else as it was. */
+function fullDisk(error: unknown): unknown {
+  if (!(error instanceof Error && 'code' in error && error.code === 'SQLITE_FULL')) return error;
+  return new Fault('STORAGE_FULL', 'The disk of the catalog is full', {
+    hint: 'Free space under PITR_HOME, then try again.',
+    cause: error,
+  });
 }
 
 export function closedFault(): Fault {

@@ -38,8 +38,13 @@ export function checkId(noun: Noun, id: string): string {
 /** An id for something new. @throws Fault INVALID_ARGUMENT */
 export function checkNewId(id: string | null | undefined): string | null {
   if (id === null || id === undefined) return null;
-  if (!isId(id))
-    throw invalidArgument('id', 'An id is 1 to 128 characters of A-Z a-z 0-9 . _ : -, and neither . nor ..');
+  if (!isId(id)) {
+    throw invalidArgument(
+      'id',
+      'An id is 1 to 128 characters of A-Z a-z 0-9 . _ : -, and neither . nor ..',
+      'Leave the id out to have one made up.',
+    );
+  }
   return id;
 }
 

@@ -8,10 +8,12 @@ import type { GatewayContext } from './context.js';
 import { BackupType } from './enums.js';
 import { DatabaseInstance } from './instanceTypes.js';
 import { presentBackup, presentInstance } from './present.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 @Resolver(() => DatabaseBackup)
 export class BackupResolver {
+  @RequiresRole('reader')
   @Query(() => [DatabaseBackup], {
     description:
       'COMPLETED backups with consistentAt <= before (all without it), ordered by (consistentAt, id) descending: the first is the closest one to start from. A gap in the log does not filter; recoveryPlan tells. Refused with INSTANCE_NOT_FOUND.',
@@ -31,6 +33,7 @@ export class BackupResolver {
     return found.map(presentBackup);
   }
 
+  @RequiresRole('reader')
   @Query(() => DatabaseBackup, { nullable: true, description: 'One backup, deleted ones too; null if unknown.' })
   backup(
     @Ctx() context: GatewayContext,
@@ -74,6 +77,7 @@ export class BackupResolver {
     return chain;
   }
 
+  @RequiresRole('operator')
   @Mutation(() => DatabaseBackup, {
     description:
       'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have.',
@@ -87,6 +91,7 @@ export class BackupResolver {
     return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type));
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseBackup, {
     description:
       'Removes its objects and leaves a tombstone. Refused with BACKUP_NOT_FOUND, or with BACKUP_IN_USE while another backup or a running recovery stands on it.',

@@ -1,5 +1,4 @@
 /** Who is asking, and what every resolver of one operation shares. */
-import type { IncomingMessage } from 'node:http';
 import type { BackupRecord, InstanceRecord, RecoveryRecord, StepRecord } from '../catalog/records.js';
 import type { RecoveryWindow } from '../model.js';
 import type { Caller, LogArchiveFacts, Services } from '../services.js';
@@ -23,14 +22,6 @@ export interface Loads {
   logArchive(instanceId: string): Promise<LogArchiveFacts | null>;
 }
 
-/**
- * The one place that decides who is asking, for HTTP and for a WebSocket's connection_init alike. Everybody who gets
- * past the checks of access.ts is the local administrator.
- */
-export function identify(_request: IncomingMessage, _connectionParams?: Readonly<Record<string, unknown>>): Caller {
-  return { tenantId: 'local', role: 'admin' };
-}
-
 export function createContext(services: Services, caller: Caller, requestId: string): GatewayContext {
   const { instances, backups, recoveries } = services;
   return {
@@ -41,9 +32,9 @@ export function createContext(services: Services, caller: Caller, requestId: str
       instance: batched(async (ids) => byId(await instances.byIds(caller, ids))),
       backup: batched(async (ids) => byId(await backups.byIds(caller, ids))),
       recovery: batched(async (ids) => byId(await recoveries.byIds(caller, ids))),
-      steps: batched((ids) => recoveries.steps(ids)),
-      recoveryWindows: batched((ids) => instances.recoveryWindows(ids)),
-      logArchive: batched((ids) => instances.logArchives(ids)),
+      steps: batched((ids) => recoveries.steps(caller, ids)),
+      recoveryWindows: batched((ids) => instances.recoveryWindows(caller, ids)),
+      logArchive: batched((ids) => instances.logArchives(caller, ids)),
     },
   };
 }

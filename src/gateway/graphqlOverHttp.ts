@@ -46,7 +46,7 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
 
 function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
   return {
-    async requestDidStart({ contextValue: { requestId } }) {
+    async requestDidStart({ contextValue: { requestId, caller } }) {
       const startedAt = performance.now();
       return {
         async didEncounterErrors({ errors }) {
@@ -57,6 +57,7 @@ function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
           const codes = (errors ?? []).map((error) => error.extensions?.code);
           logOperation(logger, {
             requestId,
+            caller,
             via: 'http',
             operation: operationName,
             kind: operation?.operation,

@@ -10,21 +10,28 @@ import {
   specifiedRules,
   validate,
 } from 'graphql';
-import { type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
+import { CloseCode, type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
-import type { Caller, Services } from '../services.js';
-import { createContext, identify } from './context.js';
+import { Fault } from '../errors.js';
+import type { Services } from '../services.js';
+import { createContext } from './context.js';
 import { depthLimit } from './depthLimit.js';
 import { type PublicError, publicError } from './errorShape.js';
 import { MOST_TOKENS } from './graphqlOverHttp.js';
-import { logCause, logOperation } from './operationLog.js';
+import type { Authenticator, Identity } from './identity/authenticator.js';
+import { watchIdentity } from './identity/lifetime.js';
+import { logCause, logOperation, refused } from './operationLog.js';
 
 /** What is known of one connection. */
 export interface Connection {
   request: IncomingMessage;
   /** Set by connection_init, before any operation. */
-  caller: Caller | null;
+  identity: Identity | null;
+  close(code: number, reason: string): void;
+  /** Set while its identity is watched. */
+  stopWatching: (() => void) | null;
+  closed: boolean;
   operations: Map<ID, Operation>;
 }
 
@@ -39,7 +46,12 @@ interface Operation {
 type Params = Record<string, unknown> | undefined;
 
 /** The protocol without the sockets: webSockets.ts feeds it. */
-export function createProtocol(schema: GraphQLSchema, services: Services, logger: Logger) {
+export function createProtocol(
+  schema: GraphQLSchema,
+  services: Services,
+  authenticator: Authenticator,
+  logger: Logger,
+) {
   function begin({ extra }: Context<Params, Connection>, id: ID, payload: SubscribePayload): Operation {
     const begun: Operation = {
       requestId: uuidv7(),
@@ -66,22 +78,45 @@ export function createProtocol(schema: GraphQLSchema, services: Services, logger
     const operation = extra.operations.get(id);
     if (!operation) return;
     extra.operations.delete(id);
-    logOperation(logger, { ...operation, via: 'websocket', codes: [...operation.codes] });
+    logOperation(logger, {
+      ...operation,
+      caller: extra.identity?.caller ?? null,
+      via: 'websocket',
+      codes: [...operation.codes],
+    });
   }
 
   const options: ServerOptions<Params, Connection> = {
-    onConnect({ extra, connectionParams }) {
-      extra.caller = identify(extra.request, connectionParams);
+    async onConnect({ extra, connectionParams }) {
+      try {
+        extra.identity = await authenticator.identify(extra.request, connectionParams);
+      } catch (thrown) {
+        if (!(thrown instanceof Fault)) throw thrown;
+        logger.info(refused(thrown), 'connection refused');
+        extra.close(CloseCode.Forbidden, `${thrown.code}: ${thrown.message}`);
+        return false;
+      }
+      // It may have gone while its token was looked at.
+      if (extra.closed) return false;
+      // 4403 is what clients of the protocol come back from, with the new token that they get for it.
+      extra.stopWatching = watchIdentity(authenticator, extra.identity, () =>
+        extra.close(CloseCode.Forbidden, 'UNAUTHENTICATED: The token has expired or was taken back'),
+      );
+      return true;
+    },
+    onClose({ extra }) {
+      extra.closed = true;
+      extra.stopWatching?.();
     },
     onSubscribe({ extra, ...context }, id, payload) {
       const begun = begin({ extra, ...context }, id, payload);
-      if (!extra.caller) throw new Error('An operation came before connection_init was answered');
+      if (!extra.identity) throw new Error('An operation came before connection_init was answered');
       const prepared = prepare(schema, payload);
       if (!('document' in prepared)) return prepared;
       const operation = getOperationAST(prepared.document, payload.operationName);
       begun.kind = operation?.operation;
       begun.operation = operation?.name?.value;
-      return { ...prepared, contextValue: createContext(services, extra.caller, begun.requestId) };
+      return { ...prepared, contextValue: createContext(services, extra.identity.caller, begun.requestId) };
     },
     onNext(context, id, _payload, _args, { errors, ...result }) {
       return errors ? { ...result, errors: show(context, id, errors) } : undefined;

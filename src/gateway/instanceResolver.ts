@@ -18,6 +18,7 @@ import {
 } from './instanceTypes.js';
 import { presentBackup, presentInstance, presentRecovery } from './present.js';
 import { Recovery } from './recoveryTypes.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 const firstDescription = 'How many, 1 to 500.';
@@ -25,6 +26,7 @@ const afterDescription = 'The id of the last item of the page before.';
 
 @Resolver(() => DatabaseInstance)
 export class InstanceResolver {
+  @RequiresRole('reader')
   @Query(() => [DatabaseInstance], { description: 'Newest first.' })
   async instances(
     @Ctx() { services, caller }: GatewayContext,
@@ -37,6 +39,7 @@ export class InstanceResolver {
     return found.map((record) => presentInstance(record, caller));
   }
 
+  @RequiresRole('reader')
   @Query(() => DatabaseInstance, { nullable: true, description: 'One instance, deleted ones too; null if unknown.' })
   instance(
     @Ctx() context: GatewayContext,
@@ -128,6 +131,7 @@ export class InstanceResolver {
     return facts;
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseInstance, {
     description:
       'Makes a new, empty instance that this service runs. Refused with INVALID_ARGUMENT, INSTANCE_EXISTS, DATASTORE_NOT_SUPPORTED or DATASTORE_UNAVAILABLE.',
@@ -143,6 +147,7 @@ export class InstanceResolver {
     return presentInstance(record, caller);
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseInstance, {
     description:
       'Adopts a database that runs elsewhere and starts to keep its log. Refused with INVALID_ARGUMENT, INSTANCE_EXISTS, DATASTORE_NOT_SUPPORTED or DATASTORE_UNAVAILABLE.',
@@ -158,6 +163,7 @@ export class InstanceResolver {
     return presentInstance(record, caller);
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseInstance, {
     description:
       'A changed connectionUri (a rotated password, a moved host) must lead to the same database. Refused with INVALID_ARGUMENT or INSTANCE_NOT_FOUND.',
@@ -171,6 +177,7 @@ export class InstanceResolver {
     return presentInstance(record, caller);
   }
 
+  @RequiresRole('admin')
   @Mutation(() => DatabaseInstance, {
     description:
       'A CREATED or RECOVERED instance is stopped and its data removed. A REGISTERED one is only released: capture stops, slots and other traces on the source are removed, its database is never touched. Backups and log stay recoverable until their retention ends.',

@@ -1,5 +1,7 @@
 /** One line per operation, over HTTP and WebSocket alike: who, what, how long, which errors; never variables or headers. */
 import type { Logger } from 'pino';
+import type { Fault } from '../errors.js';
+import type { Caller } from '../services.js';
 import { causeToLog, type PublicError } from './errorShape.js';
 
 /** Names come from the caller; a document may hold a very long one. */
@@ -7,6 +9,8 @@ const LONGEST_NAME = 128;
 
 export interface OperationFacts {
   requestId: string;
+  /** Null where nobody was let in yet. */
+  caller: Caller | null;
   via: 'http' | 'websocket' | 'rest';
   /** The document's name for it; for REST the pattern of the address. */
   operation: string | null | undefined;
@@ -19,9 +23,18 @@ export interface OperationFacts {
 
 export function logOperation(logger: Logger, facts: OperationFacts): void {
   const { requestId, via, kind, codes } = facts;
+  const { tenantId: tenant, role, name: by } = facts.caller ?? {};
   const operation = facts.operation?.slice(0, LONGEST_NAME) ?? null;
   const ms = Math.round((performance.now() - facts.startedAt) * 1000) / 1000;
-  logger.info({ requestId, via, kind, operation, ms, ...(codes.length > 0 && { codes }) }, 'operation');
+  logger.info(
+    { requestId, tenant, role, by, via, kind, operation, ms, ...(codes.length > 0 && { codes }) },
+    'operation',
+  );
+}
+
+/** Why a request or connection was turned away, with the check that failed; tokens are in neither. */
+export function refused({ code, message, cause }: Fault): object {
+  return { code, reason: message, ...(cause instanceof Error && { because: cause.message }) };
 }
 
 /** The stack of what nobody foresaw, and of what lay under a Fault. */

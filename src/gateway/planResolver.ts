@@ -7,10 +7,12 @@ import type { GatewayContext } from './context.js';
 import { DatabaseInstance } from './instanceTypes.js';
 import { RecoveryAssessment, RecoveryPlan } from './planTypes.js';
 import { presentAssessment, presentBackup, presentInstance } from './present.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 @Resolver(() => RecoveryPlan)
 export class PlanResolver {
+  @RequiresRole('reader')
   @Query(() => RecoveryAssessment, {
     description:
       'A dry run of recoverInstance: the same checks and the same decision, nothing done. A refusal is data, not an error; only INSTANCE_NOT_FOUND and malformed arguments are errors.',
@@ -57,8 +59,11 @@ export class PlanResolver {
     nullable: true,
     description: "In seconds, from this installation's own measured rates; null until there are any.",
   })
-  estimatedSeconds(@Root() { record }: RecoveryPlan, @Ctx() { services }: GatewayContext): Promise<number | null> {
-    return services.recoveries.estimateSeconds(record);
+  estimatedSeconds(
+    @Root() { record }: RecoveryPlan,
+    @Ctx() { services, caller }: GatewayContext,
+  ): Promise<number | null> {
+    return services.recoveries.estimateSeconds(caller, record);
   }
 }
 

@@ -6,9 +6,11 @@ import { checkId, notFound } from './arguments.js';
 import type { GatewayContext } from './context.js';
 import { presentProgress, presentRecovery } from './present.js';
 import { Recovery, RecoveryProgress } from './recoveryTypes.js';
+import { RequiresRole } from './roles.js';
 
 @Resolver(() => RecoveryProgress)
 export class ProgressResolver {
+  @RequiresRole('reader')
   @Subscription(() => RecoveryProgress, {
     subscribe: ({ args, context }) => watch(context as GatewayContext, String(args.recoveryId)),
     description:

@@ -8,10 +8,12 @@ import { RecoveryState } from './enums.js';
 import { DatabaseInstance } from './instanceTypes.js';
 import { presentInstance, presentRecovery, presentStep } from './present.js';
 import { Recovery, RecoveryStep } from './recoveryTypes.js';
+import { RequiresRole } from './roles.js';
 import { DateTime } from './scalars.js';
 
 @Resolver(() => Recovery)
 export class RecoveryResolver {
+  @RequiresRole('reader')
   @Query(() => Recovery, { nullable: true, description: 'One recovery; null if unknown.' })
   recovery(
     @Ctx() context: GatewayContext,
@@ -20,6 +22,7 @@ export class RecoveryResolver {
     return findRecovery(context, id);
   }
 
+  @RequiresRole('reader')
   @Query(() => [Recovery], { description: 'Newest first.' })
   async recoveries(
     @Ctx() { services, caller }: GatewayContext,
@@ -60,6 +63,7 @@ export class RecoveryResolver {
     return ((await load.steps(id)) ?? []).map(presentStep);
   }
 
+  @RequiresRole('operator')
   @Mutation(() => Recovery, {
     description:
       "Recovers into a new instance with the source's attributes: the log prefix that ends just before the first transaction, in log order, not provably committed by pointInTime (or that ends at `position`); the latest recoverable point where neither is given. Answers at once, before the work. Refused with INSTANCE_NOT_FOUND, TARGET_TOO_EARLY, TARGET_TOO_LATE, TARGET_IN_LOG_GAP, NO_BACKUP, IDEMPOTENCY_CONFLICT or QUOTA_EXCEEDED.",
@@ -96,6 +100,7 @@ export class RecoveryResolver {
     return presentRecovery(record);
   }
 
+  @RequiresRole('operator')
   @Mutation(() => Recovery, {
     description:
       'Stops a recovery and undoes it; on a STUCK one the undo is tried again. Refused with RECOVERY_NOT_FOUND, or NOT_CANCELLABLE once it is over or being activated.',

@@ -8,6 +8,7 @@ import { InstanceResolver } from './instanceResolver.js';
 import { PlanResolver } from './planResolver.js';
 import { ProgressResolver } from './progressResolver.js';
 import { RecoveryResolver } from './recoveryResolver.js';
+import { enforceRoles } from './roles.js';
 
 /** type-graphql demands one. Every subscription here brings its own source, so it is never asked. */
 const noPubSub: PubSub = {
@@ -37,6 +38,7 @@ function createApi(): GraphQLSchema {
     validate: false,
   });
   inWrittenOrder(schema);
+  enforceRoles(schema);
   return schema;
 }
 

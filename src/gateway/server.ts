@@ -10,11 +10,13 @@ import { uuidv7 } from 'uuidv7';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Services } from '../services.js';
 import { type AccessRules, checkAccess } from './access.js';
-import { createContext, identify } from './context.js';
+import { createContext } from './context.js';
 import { publicBody } from './errorShape.js';
 import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
-import { described } from './operationLog.js';
+import { type Authenticator, statusOf } from './identity/authenticator.js';
+import { authenticating, callerOf } from './identity/onRequest.js';
+import { described, refused } from './operationLog.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
 import { serveTrove } from './trove/routes.js';
@@ -27,6 +29,7 @@ const HEALTH = ['/healthz', '/readyz'];
 
 export interface GatewayOptions {
   services: Services;
+  authenticator: Authenticator;
   host: string;
   /** 0 takes any free one. */
   port: number;
@@ -48,7 +51,7 @@ export interface Gateway {
 
 /** Resolves once it listens. @throws what listening throws, EADDRINUSE and the like */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { services, logger, host } = options;
+  const { services, authenticator, logger, host } = options;
   const rules: AccessRules = {
     port: options.port,
     allowedHosts: options.allowedHosts ?? [],
@@ -65,14 +68,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   app.route({
     method: ['GET', 'POST', 'OPTIONS'],
     url: '/graphql',
+    onRequest: authenticating(app, authenticator),
     handler: fastifyApolloHandler(apollo, {
-      context: async (request) => createContext(services, identify(request.raw), request.id),
+      context: async (request) => createContext(services, callerOf(request), request.id),
     }),
   });
   await servePlayground(app);
-  await serveTrove(app, services, logger, identify);
+  await serveTrove(app, services, logger, async (request) => (await authenticator.identify(request)).caller);
 
-  const sockets = createWebSockets(createProtocol(schema, services, logger), logger, BODY_LIMIT);
+  const sockets = createWebSockets(createProtocol(schema, services, authenticator, logger), logger, BODY_LIMIT);
   const upgrades = acceptUpgrades(app, sockets, rules);
   try {
     await app.listen({ host, port: options.port });
@@ -133,7 +137,7 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
     reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id');
     if (request.method !== 'OPTIONS') return;
     reply.header('access-control-allow-methods', 'GET, POST').header('access-control-max-age', '600');
-    reply.header('access-control-allow-headers', 'content-type, authorization, apollo-require-preflight');
+    reply.header('access-control-allow-headers', 'content-type, authorization, x-auth-token, apollo-require-preflight');
     await reply.code(204).send();
   });
 }
@@ -142,9 +146,10 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
 function answerErrors(app: FastifyInstance, logger: Logger): void {
   app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const { statusCode = 500 } = error as { statusCode?: number };
-    if (error instanceof Fault && error.code === 'FORBIDDEN') {
-      logger.info({ requestId: request.id, reason: error.message }, 'request refused');
-      return reply.code(403).send(publicBody(error));
+    if (error instanceof Fault && statusOf(error) < 500) {
+      logger.info({ requestId: request.id, ...refused(error) }, 'request refused');
+      if (statusOf(error) === 401) reply.header('www-authenticate', 'Bearer');
+      return reply.code(statusOf(error)).send(publicBody(error));
     }
     if (statusCode >= 400 && statusCode < 500) {
       const { message } = error as Error;

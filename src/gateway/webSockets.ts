@@ -33,7 +33,14 @@ export function createWebSockets(
   });
 
   server.on('connection', (socket: WebSocket, request: IncomingMessage) => {
-    const connection: Connection = { request, caller: null, operations: new Map() };
+    const connection: Connection = {
+      request,
+      identity: null,
+      operations: new Map(),
+      close: (code, reason) => socket.close(code, reason),
+      stopWatching: null,
+      closed: false,
+    };
     const stopPinging = keepAlive(socket);
     const closed = protocol.opened(
       {
@@ -44,7 +51,7 @@ export function createWebSockets(
             if (socket.readyState !== socket.OPEN) resolve();
             else socket.send(data, (error) => (error ? reject(error) : resolve()));
           }),
-        close: (code, reason) => socket.close(code, reason),
+        close: connection.close,
         onMessage: (read) =>
           socket.on('message', (data: RawData) => {
             read(String(data)).catch((error: unknown) => {

@@ -9,6 +9,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
 import type { InstanceOrigin, RecoveryWindow } from '../model.js';
+import { checkQuotas, type Quotas } from '../quotas.js';
 import { loadWindows } from '../recovery/planning.js';
 import type {
   Caller,
@@ -18,6 +19,7 @@ import type {
   NewInstanceInput,
   RegisterInput,
 } from '../services.js';
+import type { FileBounds } from './fileBounds.js';
 import { handleOf } from './handle.js';
 import type { Places } from './places.js';
 
@@ -26,18 +28,29 @@ export interface InstanceServiceOptions {
   datastores: DatastoreRegistry;
   archiver: Archiver;
   places: Places;
+  fileBounds: FileBounds;
+  quotas: Quotas;
   clock: Clock;
   logger: Logger;
 }
 
+/** An id becomes the name of a directory, and twice as long at most where it holds `_` or `:`. */
+const LONGEST_NAME_BYTES = 255;
+
 export class InstanceService implements InstanceOperations {
+  /** The last change of each instance in line: one that lets a source go must not meet one that follows it again. */
+  private readonly turns = new Map<string, Promise<unknown>>();
+
   constructor(private readonly options: InstanceServiceOptions) {}
 
   /** Brings everything up that ran before, and finishes what a sudden end left half done. */
   async start(): Promise<void> {
     const { catalog, datastores, archiver, logger } = this.options;
     for (const instance of await catalog.read.instancesInStates(['PROVISIONING'])) {
-      if (instance.createdByRecoveryId === null) await this.forget(instance); // A recovery unwinds its own.
+      if (instance.createdByRecoveryId !== null) continue; // A recovery unwinds its own.
+      await this.forget(instance).catch((error: unknown) =>
+        logger.error({ instanceId: instance.id, err: error }, 'a half-made instance was not cleared away'),
+      );
     }
     for (const instance of await catalog.read.instancesInStates(['DELETED'])) {
       if (instance.connectionUri !== null) await this.dismantle(instance);
@@ -77,13 +90,29 @@ export class InstanceService implements InstanceOperations {
 
   async register(caller: Caller, input: RegisterInput): Promise<InstanceRecord> {
     const datastore = this.options.datastores.get(input.datastore);
-    const facts = await this.inspect(datastore, input.connectionUri);
+    const facts = await this.inspect(caller, datastore, input.connectionUri);
     return this.establish(caller, input, 'REGISTERED', facts, (instance) =>
       datastore.adopt(handleOf(this.options.places, instance)),
     );
   }
 
-  async update(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
+  update(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
+    return this.inTurn(id, () => this.updateNow(caller, id, change));
+  }
+
+  remove(caller: Caller, id: string): Promise<InstanceRecord> {
+    return this.inTurn(id, () => this.removeNow(caller, id));
+  }
+
+  /** A recovery has made this instance: its log is captured from now on, unless it is gone already. */
+  activated(id: string): Promise<void> {
+    return this.inTurn(id, async () => {
+      const instance = await this.options.catalog.read.instance(id);
+      if (instance?.state === 'ACTIVE') await this.options.archiver.follow(instance);
+    });
+  }
+
+  private async updateNow(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
     const instance = await this.require(caller, id);
     const { catalog, datastores, archiver, logger } = this.options;
     if (instance.state === 'DELETED') throw notFound(id);
@@ -99,7 +128,7 @@ export class InstanceService implements InstanceOperations {
         'This service itself decides where the instances that it made can be reached.',
       );
     }
-    const facts = await this.inspect(datastores.get(instance.datastore), connectionUri);
+    const facts = await this.inspect(caller, datastores.get(instance.datastore), connectionUri);
     if (!(await this.leadsToSame(instance, facts.identity))) {
       throw invalidArgument(
         'connectionUri',
@@ -121,7 +150,7 @@ export class InstanceService implements InstanceOperations {
     return this.require(caller, id);
   }
 
-  async remove(caller: Caller, id: string): Promise<InstanceRecord> {
+  private async removeNow(caller: Caller, id: string): Promise<InstanceRecord> {
     const instance = await this.require(caller, id);
     if (instance.state === 'DELETED') return instance;
     if (instance.state === 'PROVISIONING') {
@@ -131,25 +160,31 @@ export class InstanceService implements InstanceOperations {
     }
     const { catalog, archiver, clock } = this.options;
     await archiver.release(id);
-    await catalog.write(async (writer) => {
-      await writer.updateInstance(id, { state: 'DELETED', deletedAt: clock(), endpoint: null, identity: null });
-      const stretch = await writer.newestStretch(id);
-      if (stretch && stretch.endsBecause === null) {
-        await writer.updateStretch(stretch.id, { endsBecause: 'SOURCE_DELETED' });
-      }
-    });
+    try {
+      await catalog.write(async (writer) => {
+        await writer.updateInstance(id, { state: 'DELETED', deletedAt: clock(), endpoint: null, identity: null });
+        const stretch = await writer.newestStretch(id);
+        if (stretch && stretch.endsBecause === null) {
+          await writer.updateStretch(stretch.id, { endsBecause: 'SOURCE_DELETED' });
+        }
+      });
+    } catch (error) {
+      if (instance.state === 'ACTIVE') await archiver.follow(instance); // It is not deleted after all.
+      throw error;
+    }
     await this.dismantle(instance);
     return this.require(caller, id);
   }
 
-  async recoveryWindows(ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
-    const windows = await loadWindows(this.options.catalog.read, ids);
-    return new Map(ids.map((id) => [id, windows.get(id) ?? []]));
+  async recoveryWindows(caller: Caller, ids: readonly string[]): Promise<Map<string, RecoveryWindow[]>> {
+    const own = (await this.byIds(caller, ids)).map(({ id }) => id);
+    const windows = await loadWindows(this.options.catalog.read, own);
+    return new Map(own.map((id) => [id, windows.get(id) ?? []]));
   }
 
-  async logArchives(ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
+  async logArchives(caller: Caller, ids: readonly string[]): Promise<Map<string, LogArchiveFacts>> {
     const { catalog, archiver } = this.options;
-    const [instances, stretches] = await Promise.all([catalog.read.instancesByIds(ids), catalog.read.stretches(ids)]);
+    const [instances, stretches] = await Promise.all([this.byIds(caller, ids), catalog.read.stretches(ids)]);
     return new Map(
       instances.map((instance) => {
         const own = stretches.filter((stretch) => stretch.instanceId === instance.id);
@@ -167,15 +202,20 @@ export class InstanceService implements InstanceOperations {
     );
   }
 
-  private async inspect(datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
-    if (await this.options.places.owns(connectionUri)) {
+  /** Checked before, so that nothing outside the bounds is looked at, and after, for what the driver really found. */
+  private async inspect(caller: Caller, datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
+    const { fileBounds, places } = this.options;
+    if (await places.owns(connectionUri)) {
       throw invalidArgument(
         'connectionUri',
         'This file belongs to the service itself',
         'Register databases of applications; the instances that were made here are kept recoverable without that.',
       );
     }
-    return datastore.inspect(connectionUri);
+    await fileBounds.check(caller.tenantId, connectionUri);
+    const facts = await datastore.inspect(connectionUri);
+    await fileBounds.check(caller.tenantId, facts.connectionUri);
+    return facts;
   }
 
   /** Reserve the row, do the work, and only then show the instance; on any fault nothing is left. */
@@ -186,7 +226,8 @@ export class InstanceService implements InstanceOperations {
     inspected: InstanceFacts | null,
     work: (instance: InstanceRecord) => Promise<InstanceFacts>,
   ): Promise<InstanceRecord> {
-    const { catalog, archiver, places, clock } = this.options;
+    const { catalog, archiver, places, quotas, clock, logger } = this.options;
+    checkDirectoryName(input.id);
     const instance: InstanceRecord = {
       id: input.id ?? uuidv7(),
       tenantId: caller.tenantId,
@@ -209,6 +250,8 @@ export class InstanceService implements InstanceOperations {
       deletedAt: null,
     };
     await catalog.write(async (writer) => {
+      const wanted = { instances: 1, volumeSizeGiB: input.volumeSizeGiB ?? 0 };
+      checkQuotas(quotas, await writer.usage(caller.tenantId), wanted);
       await refuseTaken(writer, instance);
       await writer.insertInstance(instance);
     });
@@ -223,7 +266,9 @@ export class InstanceService implements InstanceOperations {
       const facts = await work(instance);
       await catalog.write((writer) => writer.updateInstance(instance.id, { state: 'ACTIVE', ...published(facts) }));
     } catch (error) {
-      await this.forget(instance);
+      await this.forget(instance).catch((cause: unknown) =>
+        logger.error({ instanceId: instance.id, err: cause }, 'a half-made instance is left to the next start'),
+      );
       throw error;
     }
     const established = await this.require(caller, instance.id);
@@ -266,6 +311,16 @@ export class InstanceService implements InstanceOperations {
     return datastores.get(instance.datastore).continues?.(instance.identity, found) ?? false;
   }
 
+  private inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const turn = (this.turns.get(id) ?? Promise.resolve()).then(work, work);
+    this.turns.set(id, turn);
+    const ended = () => {
+      if (this.turns.get(id) === turn) this.turns.delete(id);
+    };
+    turn.then(ended, ended);
+    return turn;
+  }
+
   private async require(caller: Caller, id: string): Promise<InstanceRecord> {
     const instance = await this.options.catalog.read.instance(id);
     if (instance?.tenantId === caller.tenantId) return instance;
@@ -273,6 +328,18 @@ export class InstanceService implements InstanceOperations {
   }
 }
 
+/** `.` and `..` would lead to other directories than the instance's own, which goes with everything in it. */
+function checkDirectoryName(id: string | null): void {
+  if (id === null) return;
+  const longest = id.length + id.replaceAll(/[^_:]/g, '').length;
+  if (id !== '.' && id !== '..' && longest <= LONGEST_NAME_BYTES) return;
+  throw invalidArgument('id', 'This id cannot be the name of a directory', 'Leave the id out to have one made up.');
+}
+
+/**
+ * Ids and databases are unique in the whole service, because stored objects and log capture go by them. So an admin who
+ * guesses one learns that it is taken, in the same words for one's own as for another tenant's.
+ */
 async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Promise<void> {
   const taken = (await writer.instance(instance.id)) !== null;
   const adopted =

@@ -114,11 +114,18 @@ async function cutAtInstant(
   const stretch = facts.stretches.find(({ id }) => id === stretchId);
   if (!stretch) throw new Fault('INTERNAL', `no stretch ${stretchId}`);
   const { read } = options.catalog;
-  const boundary = await read.firstSegmentCommittedAfter(stretchId, at);
-  const before = await read.lastSegmentWithCommitUpTo(stretchId, boundary?.after ?? stretch.lastOrdinal);
-  const around = { before, boundary, stretch: stretch.name };
-  const end: LogPosition = { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText };
-  return { cut: await locate(options, datastore, { at }, around, end), stretch, before: at, facts };
+  const next = await read.firstSegmentCommittedAfter(stretchId, at);
+  const last = await read.lastSegmentWithCommitUpTo(stretchId, next?.after ?? stretch.lastOrdinal);
+  // What is known to be lost is not read: the catalog's own times decide where they can.
+  const lost = lostIn(facts, stretchId);
+  const boundary = next && !lost(next) ? next : null;
+  const before = last && !lost(last) ? last : null;
+  if (next && !boundary && (!last || next.firstCommitAt === null || at >= next.firstCommitAt)) throw lostLog(next);
+  const end = next && last ? { ordinal: last.last, text: last.lastText } : endOf(stretch);
+  const alone: LogPosition = { stretch: stretch.name, ...end };
+  const cut = await locate(options, datastore, { at }, { before, boundary, stretch: stretch.name }, alone);
+  const firstDroppedAt = cut.firstDroppedAt ?? next?.firstCommitAt ?? null;
+  return { cut: { ...cut, firstDroppedAt }, stretch, before: at, facts };
 }
 
 async function cutAtPosition(
@@ -145,11 +152,19 @@ async function cutAtPosition(
   const position = { ...asked, stretch: stretch.name };
   if (position.ordinal > stretch.lastOrdinal) throw refusalOfLatePosition(stretch.lastText, facts);
   const { read } = options.catalog;
-  const [before, boundary] = await Promise.all([
+  const lost = lostIn(facts, stretch.id);
+  let [before, boundary] = await Promise.all([
     read.segmentHolding(stretch.id, position.ordinal),
     read.segmentHolding(stretch.id, position.ordinal + 1),
   ]);
-  const earlier = before && (await read.lastSegmentWithCommitUpTo(stretch.id, before.after));
+  if (before && lost(before)) {
+    if (position.ordinal !== before.last) throw lostLog(before);
+    before = null; // Its end is known without it.
+  }
+  if (boundary && lost(boundary)) boundary = null;
+  // Without its own segment's commits, a commit before them is not the last one kept.
+  const commits = before && (await read.lastSegmentWithCommitUpTo(stretch.id, before.after));
+  const earlier = commits && !lost(commits) ? commits : null;
   const around = { before, boundary, earlier, stretch: stretch.name };
   return { cut: await locate(options, datastore, { position }, around, position), stretch, before: null, facts };
 }
@@ -178,6 +193,24 @@ function stretchOfPosition(position: LogPosition, facts: LogFacts & PlanningFact
   }
   const newest = stretches.reduce<StretchRecord | null>((a, b) => (a && a.number > b.number ? a : b), null);
   return newest && ordinal > newest.lastOrdinal ? newest : null;
+}
+
+/** Tells the segments of a stretch that are known to be lost. */
+function lostIn({ gaps }: PlanningFacts, stretchId: string): (segment: SegmentRecord) => boolean {
+  const own = gaps.filter((gap) => gap.stretchId === stretchId);
+  return (segment) =>
+    own.some(({ after, last }) => after !== null && last !== null && after < segment.last && segment.after < last);
+}
+
+function lostLog({ object }: SegmentRecord): Fault {
+  return new Fault('LOG_CORRUPT', 'The requested point lies in a piece of log that is damaged', {
+    hint: 'Choose an instant in one of recoveryWindows.',
+    details: { object: object.key },
+  });
+}
+
+function endOf({ lastOrdinal, lastText }: StretchRecord): Pick<LogPosition, 'ordinal' | 'text'> {
+  return { ordinal: lastOrdinal, text: lastText };
 }
 
 /** `alone` is the cut where no segment is near: nothing was ever committed, or the position is the stretch's start. */

@@ -1,7 +1,7 @@
 /**
  * Progress of running recoveries: one meter per run, which keeps percent from falling and numbers every event, and the
- * hub that hands events to whoever watches. State changes are committed to the catalog before they are published;
- * byte updates are published at most ten times a second and stored about once a second.
+ * hub that hands events to whoever watches. Everything is committed to the catalog before it is published, so neither
+ * the number nor the percent can fall when a run is taken up again; byte updates come at most five times a second.
  */
 import { EventEmitter, once } from 'node:events';
 import type { ProgressRecord } from '../catalog/records.js';
@@ -10,10 +10,7 @@ import type { RecoveryState, RecoveryStepName } from '../model.js';
 import type { ProgressEvent } from '../services.js';
 import { isFinal } from './runState.js';
 
-const PUBLISH_EVERY_MS = 100;
-const STORE_EVERY_MS = 1_000;
-/** Sequence numbers that may have been published and not stored when a run dies; the next run starts beyond them. */
-const UNSTORED_AT_MOST = 100;
+const PUBLISH_EVERY_MS = 200;
 
 /** Where the steps begin on the scale of 0 to 100; the two that move bytes share what lies between. */
 const BYTES_FROM = 2;
@@ -42,14 +39,13 @@ export class ProgressMeter {
   private readonly startedMs = performance.now();
   private readonly bytesAtStart: number;
   private publishedMs = Number.NEGATIVE_INFINITY;
-  private storedMs = performance.now();
-  private storedSequence: number;
-  private storing: Promise<void> = Promise.resolve();
+  private storing: Promise<void> | null = null;
+  /** Between steps: what is still read then moves nothing, so that no update can come after a change of state. */
+  private quiet = true;
 
   constructor(private readonly options: MeterOptions) {
     const { from } = options;
-    this.progress = { ...from, sequence: from.sequence + UNSTORED_AT_MOST, bytesTotal: options.bytesTotal };
-    this.storedSequence = from.sequence;
+    this.progress = { ...from, bytesTotal: options.bytesTotal };
     this.bytesAtStart = from.bytesDone;
   }
 
@@ -68,8 +64,14 @@ export class ProgressMeter {
     return this.progress;
   }
 
+  /** Before a change is written: waits for an update under way, and lets none begin until `committed`. */
+  async settle(): Promise<void> {
+    this.quiet = true;
+    await this.storing;
+  }
+
   committed(state: RecoveryState, progress: ProgressRecord): void {
-    this.storedSequence = Math.max(this.storedSequence, progress.sequence);
+    this.quiet = state !== 'RUNNING';
     this.options.hub.publish({ recoveryId: this.options.recoveryId, state, progress });
   }
 
@@ -98,36 +100,20 @@ export class ProgressMeter {
     this.move({ message: text });
   }
 
-  /** Waits for a write that is under way. */
-  async settle(): Promise<void> {
-    await this.storing;
-  }
-
   private move(change: Partial<ProgressRecord>): void {
     const percent = Math.max(this.progress.percent, change.percent ?? 0);
     this.progress = { ...this.progress, ...change, percent };
     const now = performance.now();
-    if (now - this.publishedMs < PUBLISH_EVERY_MS) return;
-    // Never further ahead of the stored number than a resumed run skips.
-    if (this.progress.sequence + 1 - this.storedSequence >= UNSTORED_AT_MOST) {
-      this.storeSoon(now);
-      return;
-    }
+    if (this.quiet || this.storing || now - this.publishedMs < PUBLISH_EVERY_MS) return;
     this.publishedMs = now;
     const progress = this.next({});
-    this.options.hub.publish({ recoveryId: this.options.recoveryId, state: 'RUNNING', progress });
-    if (now - this.storedMs >= STORE_EVERY_MS) this.storeSoon(now);
-  }
-
-  private storeSoon(now: number): void {
-    this.storedMs = now;
-    const progress = this.progress;
-    this.storing = this.storing
-      .then(() => this.options.store(progress))
-      .then(() => {
-        this.storedSequence = Math.max(this.storedSequence, progress.sequence);
-      })
-      .catch(() => {}); // The next change of step is stored with its transaction, and fails the run if it can't be.
+    const { recoveryId, hub, store } = this.options;
+    this.storing = store(progress)
+      .then(() => hub.publish({ recoveryId, state: 'RUNNING', progress }))
+      .catch(() => {}) // The next change of step is stored with its transaction, and fails the run if it can't be.
+      .finally(() => {
+        this.storing = null;
+      });
   }
 
   private eta(): number | null {

@@ -6,6 +6,7 @@ import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
 import { type Clock, formatInstant } from '../instant.js';
 import { type RecoveryPlan, type RecoveryState, type RecoveryTarget, recoverySteps } from '../model.js';
+import { checkQuotas, limitsAny, type Quotas, type Usage } from '../quotas.js';
 import type { Assessment, Caller, ProgressEvent, RecoverInput, RecoveryOperations } from '../services.js';
 import { type PlanningOptions, planRecovery } from './planning.js';
 import type { ProgressHub } from './progress.js';
@@ -17,7 +18,10 @@ export interface RecoveryServiceOptions extends Omit<PlanningOptions, 'catalog'>
   datastores: DatastoreRegistry;
   tasks: TaskManager;
   hub: ProgressHub;
+  quotas: Quotas;
   clock: Clock;
+  /** The planner met a damaged object. Never rejects. */
+  onFault(fault: Fault): Promise<void>;
 }
 
 /** Past recoveries whose pace an estimate stands on. */
@@ -39,27 +43,30 @@ export class RecoveryService implements RecoveryOperations {
     return this.options.catalog.read.recoveries({ tenantId: caller.tenantId, ...filter }, page);
   }
 
-  async steps(recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>> {
-    const steps = await this.options.catalog.read.steps(recoveryIds);
-    return new Map(recoveryIds.map((id) => [id, steps.filter((step) => step.recoveryId === id)]));
+  async steps(caller: Caller, recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>> {
+    const own = (await this.byIds(caller, recoveryIds)).map(({ id }) => id);
+    const steps = await this.options.catalog.read.steps(own);
+    return new Map(own.map((id) => [id, steps.filter((step) => step.recoveryId === id)]));
   }
 
   async assess(caller: Caller, instanceId: string, target: RecoveryTarget): Promise<Assessment> {
     const instance = await this.requireInstance(caller, instanceId);
+    const { catalog, quotas } = this.options;
     try {
-      return { plan: await this.plan(instance, target), fault: null };
+      const plan = await this.plan(instance, target);
+      if (limitsAny(quotas)) checkQuotas(quotas, await catalog.read.usage(caller.tenantId), wantedBy(instance));
+      return { plan, fault: null };
     } catch (error) {
       if (!(error instanceof Fault) || error.code === 'INTERNAL') throw error;
       return { plan: null, fault: error.toData() };
     }
   }
 
-  async estimateSeconds(plan: RecoveryPlan): Promise<number | null> {
+  async estimateSeconds(caller: Caller, plan: RecoveryPlan): Promise<number | null> {
     const { read } = this.options.catalog;
-    const source = await read.instance(plan.instanceId);
-    if (!source) return null;
+    const source = await this.requireInstance(caller, plan.instanceId);
     const done = await read.recoveries(
-      { tenantId: source.tenantId, sourceId: null, states: ['SUCCEEDED'] },
+      { tenantId: caller.tenantId, sourceId: null, states: ['SUCCEEDED'] },
       { first: RATES_FROM, after: null },
     );
     const sources = await read.instancesByIds([...new Set(done.map(({ sourceId }) => sourceId))]);
@@ -75,7 +82,7 @@ export class RecoveryService implements RecoveryOperations {
   }
 
   async recover(caller: Caller, input: RecoverInput): Promise<RecoveryRecord> {
-    const { catalog, clock, tasks } = this.options;
+    const { catalog, clock, tasks, quotas } = this.options;
     const argumentsHash = hashArguments(input);
     const earlier = await this.byKey(caller, input.idempotencyKey, argumentsHash);
     if (earlier) return earlier;
@@ -115,10 +122,11 @@ export class RecoveryService implements RecoveryOperations {
         const twin = await writer.recoveryByIdempotencyKey(caller.tenantId, input.idempotencyKey);
         if (twin) return checkSame(twin, argumentsHash);
       }
+      checkQuotas(quotas, await writer.usage(caller.tenantId), wantedBy(source));
       // The plan's lease on its objects begins with this commit; a backup deleted since then is noticed here.
-      const base = await writer.backup(plan.baseId);
-      if (base?.state !== 'COMPLETED') {
-        throw new Fault('BACKUP_NOT_FOUND', 'The backup that the plan starts from was deleted meanwhile', {
+      for (const id of [plan.baseId, ...plan.incrementalIds]) {
+        if ((await writer.backup(id))?.state === 'COMPLETED') continue;
+        throw new Fault('BACKUP_NOT_FOUND', 'A backup that the plan stands on was deleted meanwhile', {
           hint: 'Ask again: a new plan uses the backups that are there.',
         });
       }
@@ -186,8 +194,14 @@ export class RecoveryService implements RecoveryOperations {
     yield* this.options.hub.watch(id, present, signal);
   }
 
-  private plan(instance: InstanceRecord, target: RecoveryTarget): Promise<RecoveryPlan> {
-    return planRecovery(this.options, this.options.datastores.get(instance.datastore), instance, target);
+  private async plan(instance: InstanceRecord, target: RecoveryTarget): Promise<RecoveryPlan> {
+    const datastore = this.options.datastores.get(instance.datastore);
+    try {
+      return await planRecovery(this.options, datastore, instance, target);
+    } catch (error) {
+      if (error instanceof Fault) await this.options.onFault(error);
+      throw error;
+    }
   }
 
   private async byKey(caller: Caller, key: string | null, argumentsHash: string): Promise<RecoveryRecord | null> {
@@ -209,6 +223,11 @@ export class RecoveryService implements RecoveryOperations {
     if (recovery?.tenantId === caller.tenantId) return recovery;
     throw notFound(id);
   }
+}
+
+/** Counted from the moment of acceptance: the instance itself is only made when the recovery's turn has come. */
+function wantedBy(source: InstanceRecord): Partial<Usage> {
+  return { recoveries: 1, instances: 1, volumeSizeGiB: source.volumeSizeGiB ?? 0 };
 }
 
 /** The same call, whatever the spelling of its instant. */

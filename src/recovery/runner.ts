@@ -8,12 +8,15 @@ import type { Logger } from 'pino';
 import type { RecoveryRecord, StepRecord } from '../catalog/records.js';
 import { Fault } from '../errors.js';
 import type { RecoveryState, RecoveryStepName } from '../model.js';
+import { fileFault } from '../storage/fileFaults.js';
 import { assertTransition } from './runState.js';
 import type { RunContext, Step, StepResult } from './steps.js';
 
 /** A fault that may pass is given this many tries in all, a little apart. */
 const ATTEMPTS = 3;
 const RETRY_AFTER_MS = [500, 2_000];
+/** A step that was begun so often over all lives of the service takes the service down with it, or never ends. */
+const ATTEMPTS_IN_ALL = 12;
 
 /** The reason with which a run is interrupted; tells a cancel from the service's stop, which undoes nothing. */
 export class Cancelled extends Error {}
@@ -25,6 +28,8 @@ export interface Runner {
   logger: Logger;
   /** The bytes that are done when a step begins, so that one that runs again starts from there. */
   bytesBefore(step: RecoveryStepName): number;
+  /** A step failed for good; told before that is recorded. Never rejects. */
+  onFault(fault: Fault): Promise<void>;
 }
 
 /** Runs from wherever the record stands. Resolves when the recovery is final or the service is stopping. */
@@ -54,12 +59,28 @@ async function runForwards(runner: Runner): Promise<Fault | 'done' | 'stopping' 
     if (!fault) continue;
     if (signal.reason instanceof ServiceStopping) return 'stopping';
     const cancelled = signal.reason instanceof Cancelled || fault.cause instanceof Cancelled;
-    if (!cancelled) logger.warn({ recoveryId: context.recovery.id, step: step.name, err: fault }, 'step failed');
+    if (!cancelled) {
+      logger.warn({ recoveryId: context.recovery.id, step: step.name, err: fault }, 'step failed');
+      await runner.onFault(fault);
+      if (fault.code === 'STORAGE_FULL') await makeRoom(runner);
+    }
     const error = cancelled ? null : fault.toData();
     await recordStep(runner, step.name, { state: 'FAILED', finishedAt: context.clock(), error });
     return cancelled ? 'cancelled' : fault;
   }
   return 'done';
+}
+
+/**
+ * On a full disk neither the fault nor the end of the recovery could be recorded: what is lost anyway goes first. A
+ * process that dies in between finds no scratch when it goes on, fails, and unwinds.
+ */
+async function makeRoom({ steps, context, logger }: Runner): Promise<void> {
+  try {
+    await steps.find(({ name }) => name === 'RESTORE_BASE')?.undo(context);
+  } catch (error) {
+    logger.warn({ recoveryId: context.recovery.id, err: error }, 'no room could be made'); // The undo comes again.
+  }
 }
 
 /** Null when the step succeeded. */
@@ -71,6 +92,11 @@ async function attempt(runner: Runner, step: Step, record: StepRecord): Promise<
     return null;
   }
   let attempts = record.attempts;
+  if (attempts >= ATTEMPTS_IN_ALL) {
+    return new Fault('INTERNAL', `${step.name} was begun ${attempts} times and never came to an end`, {
+      hint: 'Look into the service log for what ended it, and start a new recovery then.',
+    });
+  }
   for (let tried = 1; ; tried += 1) {
     attempts += 1;
     meter.rewindBytes(runner.bytesBefore(step.name));
@@ -87,17 +113,26 @@ async function attempt(runner: Runner, step: Step, record: StepRecord): Promise<
       await succeed(runner, step, result);
       return null;
     } catch (error) {
-      const fault = Fault.from(error);
+      const fault = stepFault(error, step.name, context.places.root);
       if (signal.aborted || !fault.retryable || tried >= ATTEMPTS) return fault;
       await delay(RETRY_AFTER_MS[tried - 1], undefined, { signal }).catch(() => {});
     }
   }
 }
 
+/** A full disk is told as what it is, however a driver put it: its scratch is a file like any other. */
+function stepFault(thrown: unknown, doing: string, root: string): Fault {
+  for (let cause = thrown; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof Fault && cause.code === 'STORAGE_FULL') return cause;
+    const fault = fileFault(cause, doing, root);
+    if (fault instanceof Fault && fault.code === 'STORAGE_FULL') return fault;
+  }
+  return Fault.from(fileFault(thrown, doing, root));
+}
+
 async function succeed(runner: Runner, step: Step, result: StepResult): Promise<void> {
   const { context } = runner;
   const { recovery, catalog, clock, meter } = context;
-  await meter.settle();
   if (result.output) context.outputs.set(step.name, result.output);
   const { activated } = result;
   if (!activated) {
@@ -112,6 +147,7 @@ async function succeed(runner: Runner, step: Step, result: StepResult): Promise<
   }
   // One commit shows the instance and ends the recovery: there is no moment with one and without the other.
   assertTransition(recovery.state, 'SUCCEEDED');
+  await meter.settle();
   const finishedAt = clock();
   const progress = meter.next({ percent: 100, bytesDone: recovery.plan.bytesToFetch, message: 'Recovered' });
   progress.etaSeconds = 0;
@@ -168,6 +204,7 @@ async function move(
 ): Promise<void> {
   const { recovery, catalog, meter } = runner.context;
   assertTransition(from, to);
+  await meter.settle();
   const progress = meter.next({ message });
   await catalog.write(async (writer) => {
     // A cancel may have been asked for since the record was read.
@@ -188,6 +225,7 @@ async function recordStep(
   alongside: { recoveredTo?: RecoveryRecord['recoveredTo'] } = {},
 ): Promise<void> {
   const { recovery, catalog, meter } = runner.context;
+  await meter.settle();
   const progress = meter.next({ step: name, ...(message ? { message } : {}) });
   await catalog.write(async (writer) => {
     await writer.updateStep(recovery.id, name, change);

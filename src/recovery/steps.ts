@@ -166,19 +166,23 @@ async function unreserve(context: RunContext): Promise<void> {
 }
 
 function targetOf({ recovery, places }: RunContext): { id: string; home: string; scratch: string } {
-  const id = recovery.targetId ?? '';
+  const id = recovery.targetId;
+  // An empty id would name the directory of all instances.
+  if (!id) throw new Error(`recovery ${recovery.id} has no new instance`);
   return { id, home: places.instanceHome(id), scratch: places.recoveryScratch(recovery.id) };
 }
 
 async function stored(context: RunContext, backupId: string, counted = false): Promise<StoredBackup> {
   const backup = await context.catalog.read.backup(backupId);
+  // Found damaged by another recovery since this one was planned.
+  if (backup?.state === 'FAILED' && backup.error) throw Fault.fromData(backup.error);
   if (!backup?.manifest || backup.state !== 'COMPLETED') {
     throw new Fault('BACKUP_NOT_FOUND', `Backup ${backupId} of this plan is gone`, {
       hint: 'Start the recovery again: a new plan uses the backups that are there.',
     });
   }
-  const manifest = await readManifest(context.pipeline, backup.manifest);
   const { pipeline, signal, meter } = context;
+  const manifest = await readManifest(pipeline, backup.manifest, signal);
   return openBackup(pipeline, manifest, signal, counted ? (bytes, object) => count(bytes, object, meter) : undefined);
 }
 

@@ -1,4 +1,5 @@
 /** Claims waiting recoveries, a bounded number at a time, takes up interrupted ones, and stops them all cleanly. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Catalog, RecoveryRecord } from '../catalog/records.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
@@ -8,7 +9,7 @@ import type { Clock } from '../instant.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import { type ProgressHub, ProgressMeter } from './progress.js';
 import { Cancelled, drive, ServiceStopping } from './runner.js';
-import { assertTransition } from './runState.js';
+import { assertTransition, isFinal } from './runState.js';
 import { type RunContext, recoveryRun, type Step } from './steps.js';
 
 export interface TaskManagerOptions {
@@ -25,7 +26,13 @@ export interface TaskManagerOptions {
   steps?: readonly Step[];
   /** The new instance is committed as ACTIVE: its own capture begins. */
   onActivated(instanceId: string): Promise<void>;
+  /** A step failed for good; told before that is recorded. Never rejects. */
+  onFault(fault: Fault): Promise<void>;
 }
+
+/** A recovery whose course cannot be recorded (a full disk, a broken catalog) is taken up again after this long. */
+const AGAIN_FIRST_MS = 1_000;
+const AGAIN_LAST_MS = 30_000;
 
 interface Run {
   abort: AbortController;
@@ -34,7 +41,7 @@ interface Run {
 
 export class TaskManager {
   private readonly running = new Map<string, Run>();
-  private stopping = false;
+  private readonly stopping = new AbortController();
   private claiming: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: TaskManagerOptions) {}
@@ -53,6 +60,7 @@ export class TaskManager {
       .then(() => this.claim())
       .catch((error: unknown) => {
         this.options.logger.error({ err: error }, 'could not claim a recovery');
+        if (!this.stopping.signal.aborted) setTimeout(() => this.wake(), AGAIN_FIRST_MS).unref();
       });
   }
 
@@ -65,12 +73,15 @@ export class TaskManager {
 
   /** Tries the undo of a STUCK recovery again; it is already UNWINDING in the catalog. */
   resume(recovery: RecoveryRecord): void {
-    if (!this.running.has(recovery.id)) this.launch(recovery);
+    const run = this.running.get(recovery.id);
+    // The run that got stuck may not have left yet.
+    if (run) void run.ended.then(() => this.resume(recovery));
+    else if (!this.stopping.signal.aborted) this.launch(recovery);
   }
 
   /** Interrupts everything without undoing it: the next start goes on. */
   async stop(): Promise<void> {
-    this.stopping = true;
+    this.stopping.abort();
     await this.claiming;
     for (const { abort } of this.running.values()) abort.abort(new ServiceStopping('the service is stopping'));
     await Promise.all([...this.running.values()].map(({ ended }) => ended));
@@ -78,7 +89,7 @@ export class TaskManager {
 
   private async claim(): Promise<void> {
     const { catalog, clock, concurrency } = this.options;
-    while (!this.stopping && this.running.size < concurrency) {
+    while (!this.stopping.signal.aborted && this.running.size < concurrency) {
       const [next] = await catalog.read.recoveriesInStates(['QUEUED']);
       if (!next) return;
       assertTransition(next.state, 'RUNNING');
@@ -92,23 +103,38 @@ export class TaskManager {
 
   private launch(recovery: RecoveryRecord): void {
     const abort = new AbortController();
-    const ended = this.execute(recovery, abort.signal)
-      .catch((error: unknown) => {
-        this.options.logger.error(
-          { recoveryId: recovery.id, err: error },
-          'recovery interrupted; it goes on at the next start',
-        );
-      })
-      .finally(() => {
-        this.running.delete(recovery.id);
-        this.wake();
-      });
+    const ended = this.untilEnded(recovery, abort.signal).finally(() => {
+      this.running.delete(recovery.id);
+      this.wake();
+    });
     this.running.set(recovery.id, { abort, ended });
     if (recovery.cancelRequested && recovery.state === 'RUNNING') abort.abort(new Cancelled('cancelled'));
   }
 
+  /** Never rejects: what can't be recorded now is tried again until the service stops. */
+  private async untilEnded(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
+    const { catalog, logger } = this.options;
+    let current: RecoveryRecord | null = recovery;
+    for (let wait = AGAIN_FIRST_MS; current; wait = Math.min(wait * 2, AGAIN_LAST_MS)) {
+      try {
+        await this.execute(current, signal);
+        return;
+      } catch (error) {
+        const { aborted } = this.stopping.signal;
+        logger.error(
+          { recoveryId: recovery.id, err: error, wait: aborted ? null : wait },
+          `recovery interrupted; it goes on ${aborted ? 'at the next start' : 'in a moment'}`,
+        );
+      }
+      await delay(wait, undefined, { signal: this.stopping.signal }).catch(() => {});
+      if (this.stopping.signal.aborted) return;
+      current = await catalog.read.recovery(recovery.id).catch(() => current);
+      if (current && isFinal(current.state)) return;
+    }
+  }
+
   private async execute(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
-    const { catalog, datastores, pipeline, places, hub, clock, logger, onActivated } = this.options;
+    const { catalog, datastores, pipeline, places, hub, clock, logger, onActivated, onFault } = this.options;
     const source = await catalog.read.instance(recovery.sourceId);
     const base = await catalog.read.backup(recovery.plan.baseId);
     if (!source) throw new Fault('INTERNAL', `recovery ${recovery.id} has no source`);
@@ -137,6 +163,7 @@ export class TaskManager {
       steps: this.options.steps ?? recoveryRun,
       context,
       logger,
+      onFault,
       bytesBefore: (step) =>
         step === 'RESERVE' || step === 'RESTORE_BASE'
           ? 0
@@ -145,6 +172,10 @@ export class TaskManager {
             : recovery.plan.bytesToFetch,
     });
     logger.info({ recoveryId: recovery.id, state: recovery.state }, 'recovery ended');
-    if (recovery.state === 'SUCCEEDED' && recovery.targetId !== null) await onActivated(recovery.targetId);
+    const { state, targetId } = recovery;
+    if (state !== 'SUCCEEDED' || targetId === null) return;
+    await onActivated(targetId).catch((error: unknown) => {
+      logger.error({ instanceId: targetId, err: error }, 'capture of the new instance did not start');
+    });
   }
 }

@@ -4,12 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { InstanceRecord } from '../../src/catalog/records.js';
+import { pino } from 'pino';
+import { DamageBook } from '../../src/backup/damageBook.js';
+import { segmentKey } from '../../src/backup/objectKeys.js';
+import type { InstanceRecord, SegmentRecord } from '../../src/catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../../src/datastores/datastore.js';
 import { Fault } from '../../src/errors.js';
 import { type Instant, instant } from '../../src/instant.js';
-import type { Cut, LogPosition } from '../../src/model.js';
-import { planRecovery } from '../../src/recovery/planning.js';
+import type { Cut, LogPosition, RecoveryPlan } from '../../src/model.js';
+import { loadWindows, planRecovery } from '../../src/recovery/planning.js';
+import { windowHolding } from '../../src/recovery/windows.js';
 import { FileStorage } from '../../src/storage/fileStorage.js';
 import { ObjectPipeline } from '../../src/storage/pipeline.js';
 import { aBackup, anInstance, aStretch, completion, scratchCatalog } from '../catalog/examples.js';
@@ -115,19 +119,24 @@ async function* bytes(value: unknown): AsyncGenerator<Buffer> {
 
 async function archived(t: TestContext, stretches: Stretch[]) {
   const { catalog } = await scratchCatalog(t);
-  const pipeline = new ObjectPipeline(await FileStorage.open(await scratchDir(t)), { workers: 1 });
+  const storage = await FileStorage.open(await scratchDir(t));
+  const pipeline = new ObjectPipeline(storage, { workers: 1 });
   t.after(() => pipeline.close());
   const instance: InstanceRecord = anInstance({ id: 'i' });
   await catalog.write((writer) => writer.insertInstance(instance));
   for (const [index, stretch] of stretches.entries()) {
     const { name, ends, transactions, backups, coveredTo } = stretch;
     await catalog.write((writer) =>
-      writer.insertStretch(aStretch({ id: name, name, instanceId: 'i', number: index + 1, endsBecause: null })),
+      writer.insertStretch(
+        aStretch({ id: name, name, instanceId: 'i', number: index + 1, endsBecause: null, lastText: `${name}/0` }),
+      ),
     );
     let after = 0;
     for (const last of ends) {
       const own = transactions.filter(({ ordinal }) => ordinal > after && ordinal <= last);
-      const object = await pipeline.write(`${name}/${last}`, bytes(own));
+      const position = (ordinal: number) => ({ stretch: name, ordinal, text: `${name}/${ordinal}` });
+      const key = segmentKey('i', { after: position(after), last: position(last) });
+      const object = await pipeline.write(key, bytes(own));
       const times = own.map(({ at }) => at);
       const segment = {
         stretchId: name,
@@ -162,7 +171,7 @@ async function archived(t: TestContext, stretches: Stretch[]) {
   }
   const end = stretches.at(-1)?.coveredTo ?? instant(0);
   const options = { catalog, pipeline, clock: () => instant(end + 1_000), cover: async () => false };
-  return { instance, options };
+  return { instance, options, storage };
 }
 
 for (const seed of seeds(20261122)) {
@@ -205,5 +214,60 @@ for (const seed of seeds(20261122)) {
         }
       }
     }
+  });
+}
+
+for (const seed of seeds(20261123)) {
+  test(`lost segments split the windows, and every instant in one is planned without them (seed ${seed})`, async (t) => {
+    const random = new Random(seed);
+    const rounds = process.env.PITR_TEST_LONG ? 60 : 4;
+    let planned = 0;
+    for (let round = 0; round < rounds; round += 1) {
+      const stretch = history(random, '1', 100);
+      const { instance, options, storage } = await archived(t, [stretch]);
+      const { catalog, pipeline } = options;
+      const told: string[] = [];
+      const logger = pino({ level: 'silent' });
+      const book = new DamageBook({ catalog, storage, pipeline, logger, onLost: (id) => told.push(id) });
+      const all = await catalog.read.segments('1', { after: 0, last: 1_000 }, 'oldest-first', 100);
+      const lost: SegmentRecord[] = all.filter(() => random.below(4) === 0);
+      if (lost.length === all.length) continue; // A storage without any object is taken for one that is not mounted.
+      for (const { object } of lost) {
+        const fault = new Fault('LOG_CORRUPT', 'missing', { details: { object: object.key } });
+        await book.remember(fault);
+        await storage.remove(object.key);
+        await book.remember(fault);
+        await book.remember(fault);
+      }
+      assert.equal(told.length, lost.length, 'each is told once, and only when it really is lost');
+      const windows = (await loadWindows(catalog.read, ['i'])).get('i') ?? [];
+      for (let micros = 95; micros <= stretch.coveredTo + 5; micros += 1) {
+        const at = instant(micros);
+        const label = `round ${round}, instant ${micros}`;
+        const target = { pointInTime: at, position: null };
+        const plan = await planRecovery(options, listLog, instance, target).catch((error: unknown) => error);
+        if (!windowHolding(windows, at)) {
+          assert.ok(plan instanceof Fault && !['INTERNAL', 'LOG_CORRUPT'].includes(plan.code), `${label}: ${plan}`);
+          continue;
+        }
+        if (plan instanceof Error) throw new Error(`${label}: advertised, but ${plan.message}`);
+        const { cut, replayAfter } = plan as RecoveryPlan;
+        assert.deepEqual(cut.position, expected([stretch], at)?.cut, label);
+        for (const { after, last } of lost) {
+          assert.ok(last <= replayAfter || cut.position.ordinal <= after, `${label} needs what is lost`);
+        }
+        planned += 1;
+      }
+      for (const { ordinal } of stretch.transactions) {
+        const target = { pointInTime: null, position: `1/${ordinal}` };
+        const plan = await planRecovery(options, listLog, instance, target).catch((error: unknown) => error);
+        if (plan instanceof Fault && plan.code !== 'INTERNAL') continue;
+        if (plan instanceof Error) throw plan;
+        const { cut, replayAfter } = plan as RecoveryPlan;
+        assert.equal(cut.position.ordinal, ordinal);
+        for (const { after, last } of lost) assert.ok(last <= replayAfter || ordinal <= after, `1/${ordinal}`);
+      }
+    }
+    assert.ok(planned > 0, 'nothing was planned at all');
   });
 }

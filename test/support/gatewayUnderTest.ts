@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { TestContext } from 'node:test';
 import { pino } from 'pino';
+import { localAdministrator } from '../../src/gateway/identity/authenticator.js';
 import { type Gateway, type GatewayOptions, startGateway } from '../../src/gateway/server.js';
 import { backupRow, instanceRow, recoveryRow } from './gatewayRows.js';
 import { MemoryServices } from './memoryServices.js';
@@ -31,7 +32,14 @@ export async function gatewayUnderTest(
   services.recoveryRows.push(recoveryRow());
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: 'debug' }, { write: (line: string) => log.push(JSON.parse(line)) });
-  const gateway = await startGateway({ services, host: '127.0.0.1', port: 0, logger, ...options });
+  const gateway = await startGateway({
+    services,
+    authenticator: localAdministrator,
+    host: '127.0.0.1',
+    port: 0,
+    logger,
+    ...options,
+  });
   t.after(() => gateway.close());
 
   async function post(query: string, variables?: Record<string, unknown>, more?: Record<string, unknown>) {

@@ -46,11 +46,11 @@ export class MemoryServices implements Services {
       return this.named(this.instanceRows, id, 'INSTANCE_NOT_FOUND');
     },
     remove: async (_caller, id) => this.named(this.instanceRows, id, 'INSTANCE_NOT_FOUND'),
-    recoveryWindows: async (ids) => {
+    recoveryWindows: async (_caller, ids) => {
       this.note('instances.recoveryWindows', ids);
       return new Map(ids.map((id) => [id, this.windows.get(id) ?? []]));
     },
-    logArchives: async (ids) => {
+    logArchives: async (_caller, ids) => {
       this.note('instances.logArchives', ids);
       const facts = { segments: 3, bytes: 2 ** 40, lagSeconds: 0.5, healthy: true, message: null };
       return new Map(ids.map((id) => [id, facts]));
@@ -84,7 +84,7 @@ export class MemoryServices implements Services {
       this.note('recoveries.list', filter, page);
       return pageOf(this.recoveryRows, page);
     },
-    steps: async (ids) => {
+    steps: async (_caller, ids) => {
       this.note('recoveries.steps', ids);
       return new Map(ids.map((id) => [id, this.stepRows.filter((row) => row.recoveryId === id)]));
     },

@@ -25,8 +25,9 @@ export async function serveTrove(
 ): Promise<void> {
   await app.register(
     async (scope) => {
-      answerErrors(scope, logger);
-      const answer = answering(services, identified(scope, identify));
+      const callers = identified(scope, identify);
+      answerErrors(scope, logger, callers);
+      const answer = answering(services, callerAmong(callers));
       serveInstances(scope, answer);
       serveBackups(scope, answer);
       serveRecoveries(scope, answer);
@@ -42,6 +43,10 @@ function identified(scope: FastifyInstance, identify: (request: IncomingMessage)
   scope.addHook('onRequest', async (request) => {
     callers.set(request, await identify(request.raw));
   });
+  return callers;
+}
+
+function callerAmong(callers: WeakMap<FastifyRequest, Caller>) {
   return (request: FastifyRequest): Caller => {
     const caller = callers.get(request);
     if (!caller) throw new Error('nobody was identified');
@@ -49,7 +54,7 @@ function identified(scope: FastifyInstance, identify: (request: IncomingMessage)
   };
 }
 
-function answerErrors(scope: FastifyInstance, logger: Logger): void {
+function answerErrors(scope: FastifyInstance, logger: Logger, callers: WeakMap<FastifyRequest, Caller>): void {
   const refusals = new WeakMap<FastifyRequest, FaultCode>();
 
   scope.addHook('onRequest', async (request, reply) => {
@@ -79,6 +84,7 @@ function answerErrors(scope: FastifyInstance, logger: Logger): void {
     const code = refusals.get(request);
     logOperation(logger, {
       requestId: request.id,
+      caller: callers.get(request) ?? null,
       via: 'rest',
       // The pattern and not the address: no ids, no parameters.
       operation: request.routeOptions.url,

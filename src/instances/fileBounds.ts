@@ -1,0 +1,63 @@
+/**
+ * Which files callers may register. Registering changes a file (its journal mode) and tells whether it exists, and the
+ * service's user may write more than a caller may: so a tenant is confined to directories that the operator names.
+ */
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { invalidArgument } from '../errors.js';
+
+export interface FileBoundsOptions {
+  /** An absolute directory, in which {tenant} stands for the caller's tenant; null for none, '*' for everywhere. */
+  allowed: string | '*' | null;
+  /** The service's own directory, which nobody may ever register from. */
+  home: string;
+}
+
+export class FileBounds {
+  constructor(private readonly options: FileBoundsOptions) {}
+
+  /**
+   * Nothing to check for a URI that names no file; one that can't be read is left to its datastore to refuse.
+   * @throws Fault INVALID_ARGUMENT (connectionUri), in the same words whether there is such a file or not
+   */
+  async check(tenantId: string, connectionUri: string): Promise<void> {
+    const named = fileNamed(connectionUri);
+    if (named === null) return;
+    const { allowed, home } = this.options;
+    const root = allowed === null || allowed === '*' ? allowed : path.resolve(allowed.replaceAll('{tenant}', tenantId));
+    if (!isAllowed(named, root, home)) throw refusal();
+    // Only now is the disk looked at: links must not lead out of where they stand.
+    const real = await realpath(named).catch(() => named);
+    const realRoot = root === null || root === '*' ? root : await realpath(root).catch(() => root);
+    if (!isAllowed(real, realRoot, await realpath(home).catch(() => home))) throw refusal();
+  }
+}
+
+function isAllowed(file: string, root: string | '*' | null, home: string): boolean {
+  if (root === null || isInside(file, home)) return false;
+  return root === '*' || isInside(file, root);
+}
+
+function isInside(file: string, directory: string): boolean {
+  const relative = path.relative(directory, file);
+  return relative !== '..' && !relative.startsWith(`..${path.sep}`) && !path.isAbsolute(relative);
+}
+
+function fileNamed(connectionUri: string): string | null {
+  const [, rest] = /^(?:sqlite|file):\/\/(\/.*)$/is.exec(connectionUri) ?? [];
+  if (rest === undefined) return null;
+  try {
+    return path.resolve(fileURLToPath(`file://${rest}`));
+  } catch {
+    return null;
+  }
+}
+
+function refusal() {
+  return invalidArgument(
+    'connectionUri',
+    'Files there may not be registered',
+    'Name one in a directory that the service allows; its operator sets PITR_REGISTER_FILES.',
+  );
+}
