@@ -7,6 +7,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: () => Promise<void> }>> = 
   many: () => import('./many.js'),
   planning: () => import('./planning.js'),
   sqlite: () => import('./sqlite.js'),
+  postgresql: () => import('./postgresql.js'),
   trove: () => import('./trove.js'),
 };
 

@@ -9,6 +9,8 @@ export interface Instance {
   datastore: string;
   datastoreVersion: string;
   endpoint: string;
+  /** With credentials. */
+  connectionUri: string;
 }
 
 export interface Backup {
@@ -41,7 +43,7 @@ export interface Recovery {
   error: { message: string; hint: string | null } | null;
 }
 
-const INSTANCE = 'id name datastore datastoreVersion endpoint';
+const INSTANCE = 'id name datastore datastoreVersion endpoint connectionUri';
 const BACKUP = 'id state sizeBytes consistentAt error { message hint }';
 const BACKUP_POLL_MS = 100;
 const BACKUP_LIMIT_MS = 600_000;
@@ -57,10 +59,10 @@ export class Client {
     this.socket = createClient({ url: this.url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, lazy: true });
   }
 
-  async createInstance(name: string): Promise<Instance> {
+  async createInstance(name: string, datastore: string): Promise<Instance> {
     const { createInstance } = await this.ask<{ createInstance: Instance }>(
-      `mutation ($name: String!) { createInstance(input: { name: $name, datastore: "sqlite" }) { ${INSTANCE} } }`,
-      { name },
+      `mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { ${INSTANCE} } }`,
+      { input: { name, datastore } },
     );
     return createInstance;
   }

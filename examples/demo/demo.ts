@@ -4,6 +4,7 @@
  *
  *   npm run demo                  on a database made for the occasion
  *   npm run demo -- --db FILE     on a copy of a SQLite file of your own
+ *   npm run demo -- --datastore postgresql   on a PostgreSQL server made for the occasion
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,11 +12,12 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client, type Progress } from './client.js';
-import { copyDatabase, countRows, deleteEverything, largestTable, nameForOrders } from './database.js';
+import { countRows, deleteEverything, largestTable, nameForOrders } from './database.js';
 import { Screen } from './screen.js';
+import { copySqlite } from './sqliteDatabase.js';
 
 const WRITE_BEFORE_BACKUP_MS = 1_000;
 const WRITE_AFTER_BACKUP_MS = 3_000;
@@ -25,7 +27,7 @@ const START_LIMIT_MS = 20_000;
 const screen = new Screen(process.stdout);
 const children: ChildProcess[] = [];
 
-async function demo(userFile: string | undefined): Promise<string> {
+async function demo(datastore: string, userFile: string | undefined): Promise<string> {
   const home = await mkdtemp(path.join(tmpdir(), 'pitr-demo-'));
   releasers.push(() => rm(home, { recursive: true, force: true }));
 
@@ -33,28 +35,28 @@ async function demo(userFile: string | undefined): Promise<string> {
   const client = new Client(await startService(home));
   releasers.push(async () => client.close());
   screen.line(`The service answers at ${client.address}`);
-  const instance = userFile ? await adopt(client, userFile, home) : await client.createInstance('shop');
-  const file = fileURLToPath(instance.endpoint.replace(/^sqlite:/, 'file:'));
-  screen.line(`Instance ${instance.name} (${instance.datastore} ${instance.datastoreVersion}): ${file}`);
+  const instance = userFile ? await adopt(client, userFile, home) : await client.createInstance('shop', datastore);
+  const database = instance.connectionUri;
+  screen.line(`Instance ${instance.name} (${instance.datastore} ${instance.datastoreVersion}): ${instance.endpoint}`);
 
   screen.chapter('An application writes orders, a backup is taken meanwhile');
-  const orders = await nameForOrders(file);
-  const shop = spawn('./shop.js', [file, orders], {});
+  const orders = await nameForOrders(database);
+  const shop = spawn('./shop.js', [orders], { DATABASE_URI: database });
   await once(shop, 'message');
   await delay(WRITE_BEFORE_BACKUP_MS);
   const backup = await client.takeBackup(instance.id);
   screen.line(`Backup ${backup.id}: ${screen.bytes(backup.sizeBytes)}, recoverable from ${backup.consistentAt} on`);
   await delay(WRITE_AFTER_BACKUP_MS);
 
-  const table = userFile ? await largestTable(file, orders) : orders;
+  const table = userFile ? await largestTable(database, orders) : orders;
   screen.chapter('The mistake');
-  const before = await countRows(file, table);
-  const { startedAt } = await deleteEverything(file, table);
+  const before = await countRows(database, table);
+  const { startedAt } = await deleteEverything(database, table);
   screen.line(`${startedAt}  DELETE FROM ${table};   -- and no WHERE`);
   await delay(WRITE_AFTER_MISTAKE_MS);
   shop.send('stop');
   await once(shop, 'exit');
-  const left = await countRows(file, table);
+  const left = await countRows(database, table);
   screen.line(
     `Before it the table had at least ${before} rows; now it has ${left === 0 ? 'none' : `${left}, all written since`}.`,
   );
@@ -70,21 +72,22 @@ async function demo(userFile: string | undefined): Promise<string> {
   if (end.state !== 'SUCCEEDED' || !result.instance || !result.recoveredTo) {
     throw new Error(`the recovery ended ${end.state}: ${result.error?.message ?? ''} ${result.error?.hint ?? ''}`);
   }
-  const recoveredFile = fileURLToPath(result.instance.endpoint.replace(/^sqlite:/, 'file:'));
-  const recovered = await countRows(recoveredFile, table);
+  const recovered = await countRows(result.instance.connectionUri, table);
   const { lastKeptNotBefore, lastKeptAt, firstDroppedAt, position } = result.recoveredTo;
+  const committed =
+    lastKeptNotBefore === lastKeptAt ? `at ${lastKeptAt}` : `between ${lastKeptNotBefore} and ${lastKeptAt}`;
   screen.table([
     ['New instance', `${result.instance.name}, running beside the damaged one`],
-    ['File', recoveredFile],
+    ['Where', result.instance.endpoint],
     ['Rows that were gone', String(Math.max(0, recovered - left))],
     [
       `Rows in ${table} again`,
       // A row of the last milliseconds may have been committed and yet not provably so.
       `${recovered}${recovered < before ? ', up to the last one provably written by then' : ''}`,
     ],
-    ['Damaged instance', `untouched, ${await countRows(file, table)} rows`],
-    ['Last transaction kept', `${position}, committed between ${lastKeptNotBefore} and ${lastKeptAt}`],
-    ['First one left out', `seen at ${firstDroppedAt ?? '(none)'}`],
+    ['Damaged instance', `untouched, ${await countRows(database, table)} rows`],
+    ['Last transaction kept', `${position}, committed ${committed}`],
+    ['First one left out', `committed by ${firstDroppedAt ?? '(none)'}`],
     ['Time to recover', `${seconds.toFixed(2)} s`],
   ]);
   return client.address;
@@ -95,10 +98,14 @@ async function adopt(client: Client, userFile: string, home: string) {
   const directory = path.join(home, 'copy');
   await mkdir(directory);
   const copy = path.join(directory, path.basename(userFile));
-  await copyDatabase(path.resolve(userFile), copy).catch((error: Error) => {
+  await copySqlite(sqliteUri(path.resolve(userFile)), copy).catch((error: Error) => {
     throw new Error(`${userFile} cannot be read as a SQLite database (${error.message})`);
   });
-  return client.registerInstance(path.basename(userFile), pathToFileURL(copy).href.replace(/^file:/, 'sqlite:'));
+  return client.registerInstance(path.basename(userFile), sqliteUri(copy));
+}
+
+function sqliteUri(file: string): string {
+  return pathToFileURL(file).href.replace(/^file:/, 'sqlite:');
 }
 
 async function follow(client: Client, recoveryId: string): Promise<Progress> {
@@ -161,9 +168,21 @@ async function cleanUp(): Promise<void> {
 
 function readOptions() {
   try {
-    return parseArgs({ options: { db: { type: 'string' }, 'exit-when-done': { type: 'boolean' } } }).values;
+    const { values } = parseArgs({
+      options: {
+        datastore: { type: 'string', default: 'sqlite' },
+        db: { type: 'string' },
+        'exit-when-done': { type: 'boolean' },
+      },
+    });
+    if (!['sqlite', 'postgresql'].includes(values.datastore))
+      throw new Error(`There is no datastore ${values.datastore}`);
+    if (values.db && values.datastore !== 'sqlite') throw new Error('--db names a SQLite file');
+    return values;
   } catch (error) {
-    console.error(`${(error as Error).message}\nUsage: npm run demo -- [--db FILE] [--exit-when-done]`);
+    console.error(
+      `${(error as Error).message}\nUsage: npm run demo -- [--db FILE | --datastore postgresql] [--exit-when-done]`,
+    );
     process.exit(2);
   }
 }
@@ -171,7 +190,7 @@ function readOptions() {
 const values = readOptions();
 const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
 try {
-  const url = await Promise.race([demo(values.db), interrupted]);
+  const url = await Promise.race([demo(values.datastore, values.db), interrupted]);
   if (typeof url === 'string' && !values['exit-when-done']) {
     screen.chapter(`The playground is at ${url}/   (Ctrl-C ends the demo and removes its files)`);
     await interrupted;

@@ -18,6 +18,12 @@ export interface Datastore {
    */
   inspect(connectionUri: string, signal?: AbortSignal): Promise<InstanceFacts>;
 
+  /**
+   * Whether a database with identity `found` can be what the one with identity `known` has become, as a promoted standby
+   * is; only an equal one where this is left out.
+   */
+  continues?(known: string, found: string): boolean;
+
   /** Does to an inspected source what capture needs and the driver announces (SQLite: journal mode WAL). */
   adopt(instance: InstanceHandle, signal?: AbortSignal): Promise<InstanceFacts>;
 
@@ -232,6 +238,8 @@ export interface SegmentsAround {
   before: StoredSegment | null;
   /** The oldest segment with a transaction that is left out. */
   boundary: StoredSegment | null;
+  /** Where a position was asked for: the newest segment with a transaction that comes before all of `before`. */
+  earlier?: StoredSegment | null;
   stretch: string;
 }
 
@@ -249,8 +257,11 @@ export interface StoredBackup {
 }
 
 export interface RecoveryContext {
-  /** The instance recovered from; only its state and version matter, it is never touched. */
-  source: { id: string; state: JsonObject; datastoreVersion: string };
+  /**
+   * The instance recovered from; it is never touched. Its connection URI, where still known, is a secret that a user of
+   * the copy may need too.
+   */
+  source: { id: string; state: JsonObject; datastoreVersion: string; connectionUri?: string | null };
   target: { id: string; home: string };
   /** A directory on the same filesystem as target.home that the recovery owns; survives between steps and restarts. */
   scratch: string;

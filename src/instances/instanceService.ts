@@ -114,7 +114,7 @@ export class InstanceService implements InstanceOperations {
 
   private async updateNow(caller: Caller, id: string, change: InstanceChange): Promise<InstanceRecord> {
     const instance = await this.require(caller, id);
-    const { catalog, datastores, archiver } = this.options;
+    const { catalog, datastores, archiver, logger } = this.options;
     if (instance.state === 'DELETED') throw notFound(id);
     const { connectionUri, ...plain } = change;
     if (connectionUri === undefined) {
@@ -129,7 +129,7 @@ export class InstanceService implements InstanceOperations {
       );
     }
     const facts = await this.inspect(caller, datastores.get(instance.datastore), connectionUri);
-    if (facts.identity !== instance.identity) {
+    if (!(await this.leadsToSame(instance, facts.identity))) {
       throw invalidArgument(
         'connectionUri',
         'The new connection URI leads to a different database',
@@ -137,6 +137,11 @@ export class InstanceService implements InstanceOperations {
       );
     }
     await archiver.release(id);
+    if (facts.identity !== instance.identity) {
+      // The server that the instance moves away from may still be up, and must not keep log for nobody.
+      const left = datastores.get(instance.datastore).release(handleOf(this.options.places, instance));
+      await left.catch((error: unknown) => logger.warn({ instanceId: id, err: error }, 'old server not let go'));
+    }
     try {
       await catalog.write((writer) => writer.updateInstance(id, { ...plain, ...published(facts) }));
     } finally {
@@ -296,6 +301,14 @@ export class InstanceService implements InstanceOperations {
     }
     await rm(handle.home, { recursive: true, force: true });
     await catalog.write((writer) => writer.updateInstance(instance.id, { connectionUri: null }));
+  }
+
+  /** A database that is an instance of its own, such as a recovered copy, is never another one's continuation. */
+  private async leadsToSame(instance: InstanceRecord, found: string): Promise<boolean> {
+    if (instance.identity === null || found === instance.identity) return found === instance.identity;
+    const { catalog, datastores } = this.options;
+    if ((await catalog.read.instanceByIdentity(instance.datastore, found)) !== null) return false;
+    return datastores.get(instance.datastore).continues?.(instance.identity, found) ?? false;
   }
 
   private inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {

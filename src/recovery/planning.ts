@@ -134,22 +134,22 @@ async function cutAtPosition(
   instance: InstanceRecord,
   text: string,
 ): Promise<FoundCut> {
-  const position = datastore.parsePosition(text);
-  const stretchOf = (facts: LogFacts) => facts.stretches.find(({ name }) => name === position?.stretch);
+  const asked = datastore.parsePosition(text);
   let facts = await gatherFacts(options, instance);
-  let stretch = stretchOf(facts);
-  if (position && stretch?.endsBecause === null && position.ordinal > stretch.lastOrdinal) {
+  let stretch = asked && stretchOfPosition(asked, facts);
+  if (asked && stretch?.endsBecause === null && asked.ordinal > stretch.lastOrdinal) {
     await options.cover(instance.id, null);
     facts = await gatherFacts(options, instance);
-    stretch = stretchOf(facts);
+    stretch = stretchOfPosition(asked, facts);
   }
-  if (!position || !stretch) {
+  if (!asked || !stretch) {
     throw invalidArgument(
       'position',
       `${JSON.stringify(text.slice(0, 64))} is not a position of this instance's log`,
       'Copy one from a recovery plan, its cut, or a backup.',
     );
   }
+  const position = { ...asked, stretch: stretch.name };
   if (position.ordinal > stretch.lastOrdinal) throw refusalOfLatePosition(stretch.lastText, facts);
   const { read } = options.catalog;
   const lost = lostIn(facts, stretch.id);
@@ -162,8 +162,37 @@ async function cutAtPosition(
     before = null; // Its end is known without it.
   }
   if (boundary && lost(boundary)) boundary = null;
-  const around = { before, boundary, stretch: stretch.name };
+  // Without its own segment's commits, a commit before them is not the last one kept.
+  const commits = before && (await read.lastSegmentWithCommitUpTo(stretch.id, before.after));
+  const earlier = commits && !lost(commits) ? commits : null;
+  const around = { before, boundary, earlier, stretch: stretch.name };
   return { cut: await locate(options, datastore, { position }, around, position), stretch, before: null, facts };
+}
+
+/**
+ * The stretch that a position names. One that names none, such as PostgreSQL's own spelling of an LSN, means the only
+ * stretch that holds it; one behind all of them means the newest, which may still come to hold it.
+ * @throws Fault INVALID_ARGUMENT (position) where several hold it, TARGET_TOO_EARLY where the archive begins later
+ */
+function stretchOfPosition(position: LogPosition, facts: LogFacts & PlanningFacts): StretchRecord | null {
+  const { stretches } = facts;
+  if (position.stretch !== '') return stretches.find(({ name }) => name === position.stretch) ?? null;
+  const { ordinal, text } = position;
+  const holding = stretches.filter(({ startOrdinal, lastOrdinal }) => startOrdinal < ordinal && ordinal <= lastOrdinal);
+  if (holding.length > 1) {
+    const names = holding.map(({ name }) => name);
+    throw invalidArgument(
+      'position',
+      `${text} is a position in ${names.length} stretches of this instance's log`,
+      `Say which one is meant: ${names.map((name) => `${text}@${name}`).join(' or ')}.`,
+    );
+  }
+  if (holding[0]) return holding[0];
+  if (stretches.length > 0 && stretches.every(({ startOrdinal }) => ordinal <= startOrdinal)) {
+    throw refusalOfPosition(facts);
+  }
+  const newest = stretches.reduce<StretchRecord | null>((a, b) => (a && a.number > b.number ? a : b), null);
+  return newest && ordinal > newest.lastOrdinal ? newest : null;
 }
 
 /** Tells the segments of a stretch that are known to be lost. */
@@ -189,16 +218,22 @@ async function locate(
   options: PlanningOptions,
   datastore: Datastore,
   target: LocateTarget,
-  around: { before: SegmentRecord | null; boundary: SegmentRecord | null; stretch: string },
+  around: {
+    before: SegmentRecord | null;
+    boundary: SegmentRecord | null;
+    earlier?: SegmentRecord | null;
+    stretch: string;
+  },
   alone: LogPosition,
 ): Promise<Cut> {
-  const { before, boundary, stretch } = around;
+  const { before, boundary, earlier, stretch } = around;
   if (!before && !boundary) {
     return { position: alone, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
   }
   const segments: SegmentsAround = {
     before: before && openSegment(options.pipeline, before),
     boundary: boundary && openSegment(options.pipeline, boundary),
+    earlier: earlier ? openSegment(options.pipeline, earlier) : null,
     stretch,
   };
   return datastore.locate(target, segments);

@@ -194,7 +194,12 @@ async function forDriver(context: RunContext, counting?: 'base' | 'log'): Promis
   for (const id of plan.incrementalIds) incrementals.push(await stored(context, id));
   const { id, home, scratch } = targetOf(context);
   return {
-    source: { id: source.id, state: source.driverState, datastoreVersion: source.datastoreVersion },
+    source: {
+      id: source.id,
+      state: source.driverState,
+      datastoreVersion: source.datastoreVersion,
+      connectionUri: source.connectionUri,
+    },
     target: { id, home },
     scratch,
     base: await stored(context, plan.baseId, counting === 'base'),

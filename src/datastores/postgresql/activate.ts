@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { Cut } from '../../model.js';
 import type { InstanceFacts, RecoveryContext } from '../datastore.js';
+import { endpointOf, parseConnectionUri, uriOf } from './address.js';
 import { baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { formatLsn } from './lsn.js';
@@ -16,9 +17,10 @@ import {
   serverPlace,
   servingSettings,
 } from './provision.js';
-import { type Reached, readReached } from './replay.js';
+import { preparedRoom, type ReplayNote, readReached } from './replay.js';
 import { scratchPlaces } from './restore.js';
 import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
+import { connect } from './session.js';
 import { readIfThere, writeAccess, writeSettings } from './settings.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
@@ -29,7 +31,8 @@ export async function verifyCopy(context: RecoveryContext, binaries: Binaries, r
   const reached = await readReached(data, timeline);
   const cut = context.cut.position.ordinal;
   const wrong = (why: string) => new Fault('RECOVERY_INCOMPLETE', `The copy is not what was asked for: ${why}`);
-  if (noted === null || (JSON.parse(noted) as Reached).lsn !== reached.lsn) throw wrong('its replay was not finished');
+  if (noted === null || (JSON.parse(noted) as ReplayNote).lsn !== reached.lsn)
+    throw wrong('its replay was not finished');
   if (reached.lsn !== cut) throw wrong(`it ends at ${formatLsn(reached.lsn)}`);
   if ((await readIfThere(path.join(data, 'recovery.signal'))) !== null) throw wrong('its recovery is not over');
   const control = await run(await binaries.find('pg_controldata', major), [data], { runAs, timeoutMs: 30_000 });
@@ -55,7 +58,11 @@ export async function activateCopy(
   if ((await readIfThere(path.join(data, 'PG_VERSION'))) === null) {
     const state: ManagedState = { managed: true, major: base.major, port: await freePort(), user: base.user };
     await endLeftover(places.data);
-    await writeSettings(places.data, runAs, base.settings, servingSettings(state.port));
+    const { prepared } = JSON.parse(await readFile(places.reached, 'utf8')) as ReplayNote;
+    await writeSettings(places.data, runAs, base.settings, {
+      ...servingSettings(state.port),
+      max_prepared_transactions: preparedRoom(base.settings.max_prepared_transactions, prepared),
+    });
     await writeAccess(places.data, runAs, true);
     await handOver(home, runAs);
     const file = await open(noted, 'w', 0o600);
@@ -70,7 +77,27 @@ export async function activateCopy(
   if (!state) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
   const server = running ?? new ManagedServer(await serverPlace(home, state, binaries, runAs));
   if (!running) await server.start(context.signal);
-  return { server, facts: await managedFacts(server, state, null) };
+  return { server, facts: await withCredentials(await managedFacts(server, state, null), context) };
+}
+
+/**
+ * The copy's users and passwords are those of the cut. Where the source's own credentials open it too, its connection
+ * URI carries them; where they do not, because the password was changed since or the user came later, it names the
+ * superuser and no password.
+ */
+async function withCredentials(facts: InstanceFacts, context: RecoveryContext): Promise<InstanceFacts> {
+  const { connectionUri } = context.source;
+  if (!connectionUri) return facts;
+  const { user, password, database } = parseConnectionUri(connectionUri);
+  if (password === null) return facts;
+  const address = { ...parseConnectionUri(facts.connectionUri), user, password, database };
+  try {
+    await (await connect(address, { applicationName: 'pitr' })).end();
+  } catch {
+    // The copy is whole whoever may enter it; what the server said of a password goes nowhere.
+    return facts;
+  }
+  return { ...facts, endpoint: endpointOf(address), connectionUri: uriOf(address) };
 }
 
 /** Ends what a recovery runs, wherever it is, and removes what lies outside scratch and home. */

@@ -22,6 +22,11 @@ import { WalFormatError } from './walReader.js';
 const SEGMENT_BYTES = 8 * 1024 * 1024;
 /** How long a commit may wait for its segment to fill. */
 const SEGMENT_AGE_MS = 10_000;
+/** The same where the source's commits wait for the archive: at most ten segments a second. */
+const SYNCHRONOUS_AGE_MS = 100;
+const SYNCHRONOUS_CHECK_MS = 5_000;
+/** A source that shuts down waits no longer for what it still has to hand over. */
+const FAREWELL_MS = 10_000;
 const FENCE_TIMEOUT_MS = 30_000;
 const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000];
 /** After as many failures at the same damage, capture goes on behind it. */
@@ -54,6 +59,10 @@ export class WalCapture implements LogCapture {
   private leaving: Handover | null = null;
   private handingOver: Promise<void> = Promise.resolve();
   private ageTimer: NodeJS.Timeout | null = null;
+  /** The source's synchronous_standby_names names this capture. */
+  private synchronous = false;
+  private handedOverAt = 0;
+  private answering = false;
   private readonly session: SourceSession;
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
@@ -143,6 +152,7 @@ export class WalCapture implements LogCapture {
       const server = await stream.identify();
       await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
+      this.synchronous = false;
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
       if (this.stopping.signal.aborted) return;
       const buffer = new WalBuffer(archived);
@@ -150,14 +160,42 @@ export class WalCapture implements LogCapture {
       this.buffer = buffer;
       this.stream = stream;
       this.setHealth({ healthy: true, message: null });
-      await stream.follow(this.slot, buffer.from, archived.timeline, {
-        data: (start, bytes) => this.received(start, bytes),
-        heartbeat: (time) => {
-          this.sourceTime = time;
-        },
-      });
+      const checking = setInterval(() => void this.checkSynchronous(), SYNCHRONOUS_CHECK_MS);
+      await stream
+        .follow(this.slot, buffer.from, archived.timeline, {
+          data: (start, bytes) => this.received(start, bytes),
+          heartbeat: (time) => {
+            this.sourceTime = time;
+          },
+          asked: () => void this.answer(stream),
+        })
+        .finally(() => clearInterval(checking));
     } finally {
       stream.close();
+    }
+  }
+
+  private async checkSynchronous(): Promise<void> {
+    this.synchronous = await this.session.isSynchronous(this.slot).catch(() => false);
+    if (this.synchronous) this.sealSoon();
+  }
+
+  /**
+   * A server that shuts down ends only when everything is kept, so everything is handed over now. Where the archive takes
+   * nothing the connection is given up: the slot keeps the log, and nobody's restart hangs on the service's storage.
+   */
+  private async answer(stream: ReplicationStream): Promise<void> {
+    if (this.answering) return;
+    this.answering = true;
+    const limit = setTimeout(() => stream.close(), FAREWELL_MS);
+    try {
+      await this.handOver();
+      if (this.archived) stream.acknowledge(this.archived.end);
+    } catch {
+      stream.close();
+    } finally {
+      clearTimeout(limit);
+      this.answering = false;
     }
   }
 
@@ -203,13 +241,24 @@ export class WalCapture implements LogCapture {
     if (buffer.pendingBytes >= SEGMENT_BYTES) {
       if (buffer.pendingBytes >= 2 * SEGMENT_BYTES) this.stream?.pause();
       void this.handOver().catch((error: unknown) => this.retryLater(error));
-    } else if (buffer.oldestPending !== null) {
-      this.ageTimer ??= setTimeout(() => {
-        this.ageTimer = null;
-        void this.handOver().catch((error: unknown) => this.retryLater(error));
-      }, SEGMENT_AGE_MS);
+    } else if (this.synchronous || buffer.oldestPending !== null) {
+      this.sealSoon();
     }
+    if (this.synchronous) this.stream?.tellReceived();
     this.news.tell();
+  }
+
+  private sealSoon(): void {
+    // What waits for its ordinary age when commits begin to wait for it must not.
+    if (this.synchronous && this.ageTimer) clearTimeout(this.ageTimer);
+    if (this.synchronous) this.ageTimer = null;
+    const wait = this.synchronous
+      ? Math.max(0, this.handedOverAt + SYNCHRONOUS_AGE_MS - performance.now())
+      : SEGMENT_AGE_MS;
+    this.ageTimer ??= setTimeout(() => {
+      this.ageTimer = null;
+      void this.handOver().catch((error: unknown) => this.retryLater(error));
+    }, wait);
   }
 
   /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
@@ -230,13 +279,24 @@ export class WalCapture implements LogCapture {
       await this.sink.segment(this.leaving.segment);
       this.archived = this.leaving.progress;
       this.leaving = null;
-      // The last archived record is asked for again at every connection, so the server has to keep that one.
-      if (this.archived.mark) this.stream?.acknowledge(this.archived.mark.start);
+      this.handedOverAt = performance.now();
+      this.acknowledge(this.archived);
     }
     if (this.stream) {
       if ((this.buffer?.pendingBytes ?? 0) < 2 * SEGMENT_BYTES) this.stream.resume();
       this.setHealth({ healthy: true, message: null });
     }
+  }
+
+  /**
+   * The last archived record is asked for again at every connection, so the server has to keep the file in which it
+   * begins. Where it runs over into the next file, a commit that waits for its end waits for one more record.
+   */
+  private acknowledge({ mark, end, segmentSize }: Progress): void {
+    if (!mark || !this.stream) return;
+    const sameFile = segmentFloor(mark.start, segmentSize) === segmentFloor(end, segmentSize);
+    this.stream.acknowledge(sameFile ? end : mark.start);
+    if (!sameFile && this.synchronous) void this.session.markCommit().catch(() => {});
   }
 
   private retryLater(error: unknown): void {

@@ -36,6 +36,14 @@ export async function locateCut(target: LocateTarget, around: SegmentsAround, si
       if (latestKept === null || at > latestKept) latestKept = at;
     });
   }
+  const { earlier } = around;
+  if (kept === null && earlier) {
+    // The position lies before the first commit of its segment.
+    await readRecords(earlier, ({ end, at }) => {
+      kept = { end, at };
+      if (latestKept === null || at > latestKept) latestKept = at;
+    });
+  }
   const last = kept as { end: number; at: Instant } | null;
   if (last === null) {
     throw new Fault('LOG_CORRUPT', 'No commit was found in the archived log where the catalog says that there is one');

@@ -18,7 +18,7 @@ import { dataDirectory, managedState, provisionServer, serverPlace } from './pro
 import { replayLog } from './replay.js';
 import { restoreBase, scratchPlaces } from './restore.js';
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
-import { dropSlot, inspectSource, slotName } from './source.js';
+import { continuesIdentity, dropSlot, inspectSource, slotName } from './source.js';
 
 export interface PostgresqlOptions {
   /** Where to look for PostgreSQL's programs first. */
@@ -70,6 +70,8 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
       return await inspectSource(parseConnectionUri(connectionUri), null);
     },
 
+    continues: continuesIdentity,
+
     async adopt(instance) {
       return await inspectSource(parseConnectionUri(instance.connectionUri), instance.id);
     },
@@ -96,8 +98,14 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
       const state = managedState(instance.state);
       if (!state || servers.has(instance.id)) return;
       const server = new ManagedServer(await serverPlace(instance.home, state, binaries, runAs()));
-      await server.start(signal);
       servers.set(instance.id, server);
+      try {
+        await server.start(signal);
+      } catch (error) {
+        // Its port may be taken, or its disk full: a passing trouble must not need a restart of the service.
+        server.keepTrying();
+        throw error;
+      }
     },
 
     async stop(instance) {

@@ -29,6 +29,8 @@ export interface StreamListener {
   data(start: number, bytes: Buffer): void;
   /** The server's clock and the end of its log. */
   heartbeat(serverTime: Instant, logEnd: number): void;
+  /** The server wants to be told how far its log is kept; one that shuts down waits until that is all of it. */
+  asked(): void;
 }
 
 /** The part of pg's connection that copying in both directions needs; not in its typings. */
@@ -111,6 +113,11 @@ export class ReplicationStream {
     this.sendStatus(false);
   }
 
+  /** Tells the server at once how much has arrived: commits that wait for `remote_write` need no more. */
+  tellReceived(): void {
+    this.sendStatus(false);
+  }
+
   pause(): void {
     this.connection.stream.pause();
   }
@@ -140,7 +147,10 @@ export class ReplicationStream {
       listener.heartbeat(clock(chunk, 17), logEnd);
     } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
       listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));
-      if (chunk.readUInt8(17) === 1) this.sendStatus(false);
+      if (chunk.readUInt8(17) === 1) {
+        this.sendStatus(false);
+        listener.asked();
+      }
     }
   }
 

@@ -52,17 +52,29 @@ async function unpack(parts: StoredPart[], into: string, runAs: RunAs | null, si
     if (!tar.stdin) throw new Fault('INTERNAL', 'tar cannot be started');
     await pipeline(Readable.from(contentOf(parts), { objectMode: false }), tar.stdin, { signal });
     const status = await gone;
-    if (status !== 0) throw new Fault('BACKUP_CORRUPT', `The backup cannot be unpacked: ${words() || status}`);
+    if (status !== 0) throw unpackFault(words() || String(status));
   } catch (error) {
     signal.throwIfAborted();
     const code = error instanceof Error && 'code' in error ? error.code : null;
     // tar ended before its input did; its own words say why.
     if (code !== 'EPIPE' && code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
-    const full = words().includes('No space left');
-    throw new Fault(full ? 'STORAGE_FULL' : 'BACKUP_CORRUPT', `The backup cannot be unpacked: ${words()}`);
+    throw unpackFault(words());
   } finally {
     await endProcess(tar, 'SIGKILL', 5_000);
   }
+}
+
+/** tar goes on after most failures, so its last words are of the same kind as its first. */
+function unpackFault(words: string): Fault {
+  const last = words.split('\n').slice(-5).join(' | ');
+  if (!words.includes('No space left')) {
+    return new Fault('BACKUP_CORRUPT', `The backup cannot be unpacked: ${last}`, {
+      hint: 'Recover from another backup.',
+    });
+  }
+  return new Fault('STORAGE_FULL', `There is no room for the backup: ${last}`, {
+    hint: 'Make room where the service keeps its instances, and recover again.',
+  });
 }
 
 async function* contentOf(parts: StoredPart[]): AsyncIterable<Buffer> {

@@ -95,6 +95,8 @@ export class ManagedServer {
   private stopping = false;
   private restartTimer: NodeJS.Timeout | null = null;
   private restarts = 0;
+  /** A launch under way, which a stop has to see through. */
+  private relaunching: Promise<void> = Promise.resolve();
 
   constructor(readonly place: ServerPlace) {}
 
@@ -116,10 +118,17 @@ export class ManagedServer {
     }
   }
 
+  /** After a start that failed: tries again until it succeeds or the server is stopped. */
+  keepTrying(): void {
+    this.stopping = false;
+    this.startLater();
+  }
+
   /** Ends all connections, writes everything to disk, removes the socket. */
   async stop(): Promise<void> {
     this.stopping = true;
     if (this.restartTimer) clearTimeout(this.restartTimer);
+    await this.relaunching;
     if (this.child) await endProcess(this.child, 'SIGINT', STOP_PATIENCE_MS);
     await rm(this.place.socketDir, { recursive: true, force: true });
   }
@@ -134,9 +143,7 @@ export class ManagedServer {
       const born = Date.now();
       void ended(child).then(() => {
         if (Date.now() - born > 60_000) this.restarts = 0;
-        if (this.stopping) return;
-        const wait = RESTART_MS[Math.min(this.restarts++, RESTART_MS.length - 1)] ?? 30_000;
-        this.restartTimer = setTimeout(() => void this.relaunch(), wait);
+        if (!this.stopping) this.startLater();
       });
       return child;
     } finally {
@@ -144,9 +151,22 @@ export class ManagedServer {
     }
   }
 
+  private startLater(): void {
+    const wait = RESTART_MS[Math.min(this.restarts++, RESTART_MS.length - 1)] ?? 30_000;
+    this.restartTimer = setTimeout(() => {
+      this.relaunching = this.relaunch();
+    }, wait);
+  }
+
   private async relaunch(): Promise<void> {
-    // Children of a server that was killed may still hold its memory; they end by themselves.
-    if (!this.stopping) await this.launch().catch(() => {});
+    if (this.stopping) return;
+    try {
+      await makeSocketDirectory(this.place.socketDir, this.place.runAs);
+      // Children of a server that was killed may still hold its memory; they end by themselves.
+      await this.launch();
+    } catch {
+      if (!this.stopping) this.startLater();
+    }
   }
 
   private async lastWords(): Promise<string> {

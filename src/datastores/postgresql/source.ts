@@ -75,6 +75,13 @@ export async function inspectSource(address: ServerAddress, instanceId: string |
   };
 }
 
+/** The same cluster on the same timeline or a later one: moved, restarted elsewhere, or its promoted standby. */
+export function continuesIdentity(known: string, found: string): boolean {
+  const [knownSystem, knownTimeline] = known.split(':');
+  const [foundSystem, foundTimeline] = found.split(':');
+  return knownSystem === foundSystem && Number(foundTimeline) >= Number(knownTimeline);
+}
+
 function refuseUnfit(facts: ServerFacts): void {
   const major = Math.floor(facts.version_num / 10_000);
   if (!supportedMajors.includes(major)) {

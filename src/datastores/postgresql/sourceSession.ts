@@ -48,6 +48,18 @@ export class SourceSession {
     });
   }
 
+  /** Whether the server's commits wait for what is received through this slot. */
+  async isSynchronous(slot: string): Promise<boolean> {
+    return await this.run(async (client) => {
+      const { rowCount } = await client.query(
+        `select from pg_stat_replication join pg_replication_slots on pid = active_pid
+          where slot_name = $1 and sync_state in ('sync', 'quorum')`,
+        [slot],
+      );
+      return rowCount !== 0;
+    });
+  }
+
   async close(): Promise<void> {
     await this.turn;
     await this.client?.end().catch(() => {});

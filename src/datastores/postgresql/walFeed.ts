@@ -102,6 +102,12 @@ export class WalFeed {
       await this.file?.close();
       this.file = null;
       await writeFile(path.join(this.directory, 'fault'), '').catch(() => {});
+      if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') {
+        throw new Fault('STORAGE_FULL', 'There is no room for the log that is to be replayed', {
+          hint: 'Make room where the service keeps its instances, and recover again.',
+          cause: error,
+        });
+      }
       throw error;
     }
   }

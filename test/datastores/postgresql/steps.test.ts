@@ -7,8 +7,11 @@ import { after, before, describe, test } from 'node:test';
 import type { RecoveryContext, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
 import { Fault } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
+import { tinyDisk } from '../../storage/tinyDisk.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 import { scratchDir } from '../../support/scratch.js';
+
+const disk = tinyDisk();
 
 describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
@@ -160,6 +163,27 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     await recovery.discard({ ...context.target, scratch: context.scratch });
     assert.deepEqual(serversIn(context.target.home), []);
     assert.deepEqual(serversIn(context.scratch), []);
+  });
+
+  test('a disk that is too small is told as full, for the backup and for the log', { skip: disk.skip }, async (t) => {
+    for (const [size, room] of [
+      ['8m', /room for the backup/],
+      // Enough for the backup and not for what follows.
+      [`${Math.ceil(base.facts.sizeBytes / 1e6) + 12}m`, /room for the (log|replay)/],
+    ] as const) {
+      const context = await rig.context(base, cut);
+      context.scratch = await disk.mount(t, size);
+      const fault = await rig.driver.recovery
+        .restoreBase(context)
+        .then(() => rig.driver.recovery.replayLog(context))
+        .then(
+          () => assert.fail(`${size} were enough`),
+          (error: unknown) => Fault.from(error),
+        );
+      assert.equal(fault.code, 'STORAGE_FULL', fault.message);
+      assert.match(fault.message, room);
+      assert.deepEqual(serversIn(context.scratch), [], 'nothing runs on');
+    }
   });
 
   test('a backup that is damaged or has a hole', async () => {

@@ -1,0 +1,200 @@
+/** What a captured server goes through in its life: shut down, lost for good, promoted, reached over TLS. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chown, copyFile, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import type pg from 'pg';
+import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
+import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { scratchDir } from '../../support/scratch.js';
+import { until } from '../../support/sqlitePrograms.js';
+
+describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
+  let rig: PostgresRig;
+  let client: pg.Client;
+  let cleanups: (() => unknown)[] = [];
+
+  beforeEach(async () => {
+    cleanups = [];
+    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }), {
+      autovacuum: 'off',
+    });
+    client = await rig.connect();
+    await client.query('create table entry (number int primary key)');
+  });
+
+  afterEach(async () => {
+    await rig.close();
+    for (const cleanup of cleanups) await cleanup();
+  });
+
+  const data = () => path.join(rig.directory, 'source/data');
+
+  async function clusterState(): Promise<string> {
+    const said = await run(`${BIN}/pg_controldata`, [data()], { runAs: resolveRunAs(undefined), timeoutMs: 30_000 });
+    return /^Database cluster state:\s+(.*)$/m.exec(said)?.[1] ?? '';
+  }
+
+  const numbers = async (of: pg.Client) =>
+    (await of.query<{ number: number }>('select number from entry order by number')).rows.map(({ number }) => number);
+
+  test('it shuts down in an orderly way while it is captured, and goes on without a gap', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    for (let round = 1; round <= 3; round++) {
+      await client.query('insert into entry values ($1)', [round]);
+      await rig.endClients();
+      // It is ended the hard way where it does not end by itself, and then its state says so.
+      await rig.server.stop();
+      assert.equal(await clusterState(), 'shut down');
+      await rig.server.start();
+      client = await rig.connect();
+    }
+    await rig.archive.until('the capture is back', () => rig.archive.healths.at(-1)?.healthy === true);
+    const at = await sourceNow(client);
+    await capture.fence();
+    const recovered = await rig.recover(base, at);
+    assert.deepEqual(await numbers(recovered.client), [1, 2, 3]);
+    assert.equal(rig.archive.stretches.length, 1);
+    await rig.drop(recovered);
+    await capture.stop();
+  });
+
+  for (const commit of ['on', 'remote_write']) {
+    test(`with synchronous_commit = ${commit} no acknowledged commit is lost with the source`, async () => {
+      const capture = await rig.capture();
+      const base = await rig.backup(capture);
+      await client.query(`alter system set synchronous_standby_names = '"${slotName(rig.instance.id)}"'`);
+      await client.query('select pg_reload_conf()');
+      await until('commits wait for the capture', async () => {
+        const { rows } = await client.query("select sync_state from pg_stat_replication where sync_state = 'sync'");
+        return rows.length > 0;
+      });
+      const acknowledged: number[] = [];
+      const writers = [0, 1, 2].map(async (writer) => {
+        const own = await rig.connect();
+        try {
+          await own.query(`set synchronous_commit = '${commit}'`);
+          for (let i = writer; ; i += 3) {
+            await own.query('insert into entry values ($1)', [i]);
+            acknowledged.push(i);
+          }
+        } catch {
+          // The server is gone.
+        }
+      });
+      await until('commits go through', () => acknowledged.length >= 60, 120);
+      const pid = Number((await readFile(path.join(data(), 'postmaster.pid'), 'utf8')).split('\n')[0]);
+      process.kill(pid, 'SIGKILL');
+      await Promise.all(writers);
+      // Its disk is never seen again: stopping ends the watch that would bring it back.
+      await rig.server.stop();
+      await rig.archive.until('the capture notices', () => rig.archive.healths.at(-1)?.healthy === false);
+      await capture.stop();
+      const end = rig.archive.resumePoint()?.position;
+      assert.ok(end);
+      const cut = await rig.driver.locate({ position: end }, rig.archive.aroundPosition(end.ordinal, end.stretch));
+      const recovered = await rig.recover(base, cut);
+      const kept = new Set(await numbers(recovered.client));
+      assert.deepEqual(
+        acknowledged.filter((number) => !kept.has(number)),
+        [],
+      );
+      await rig.drop(recovered);
+    });
+  }
+
+  test('it is promoted: a new stretch begins and the old one stays as it is', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await client.query('insert into entry values (1)');
+    const old = await sourceNow(client);
+    await capture.fence();
+    await rig.endClients();
+    await rig.server.stop();
+    // Archive recovery of a server that was shut down ends at once and opens a new timeline.
+    const signal = path.join(data(), 'recovery.signal');
+    await writeFile(signal, '');
+    await writeFile(path.join(data(), 'postgresql.auto.conf'), "restore_command = 'false'\n", { flag: 'a' });
+    const runAs = resolveRunAs(undefined);
+    if (runAs) await chown(signal, runAs.uid, runAs.gid);
+    await rig.server.start();
+    client = await rig.connect();
+    await rig.archive.until('a stretch of the new timeline', () => rig.archive.stretches.length === 2);
+    assert.equal(rig.archive.stretches[1]?.because, 'TIMELINE_CHANGE');
+    assert.match(rig.archive.stretches[1]?.stretch ?? '', /^tl2-/);
+    const later = await rig.backup(capture);
+    await client.query('insert into entry values (2)');
+    const present = await sourceNow(client);
+    await capture.fence();
+    for (const [from, at, expected] of [
+      [base, old, [1]],
+      [later, present, [1, 2]],
+    ] as const) {
+      const recovered = await rig.recover(from, at);
+      assert.deepEqual(await numbers(recovered.client), expected);
+      await rig.drop(recovered);
+    }
+    await capture.stop();
+  });
+
+  test('it is reached over TLS, its certificate verified where that is asked for', async () => {
+    const certificate = path.join(rig.directory, 'server.crt');
+    const key = path.join(rig.directory, 'server.key');
+    const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+    const files = ['-keyout', key, '-out', certificate];
+    const made = spawnSync('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-days',
+      '2',
+      ...names,
+      ...files,
+    ]);
+    assert.equal(made.status, 0, String(made.stderr));
+    const runAs = resolveRunAs(undefined);
+    for (const file of [certificate, key]) {
+      const copy = path.join(data(), path.basename(file));
+      await copyFile(file, copy);
+      if (runAs) await chown(copy, runAs.uid, runAs.gid);
+    }
+    await client.query("alter system set ssl = 'on'");
+    await client.query('select pg_reload_conf()');
+    await writeFile(
+      path.join(data(), 'pg_hba.conf'),
+      'local all all trust\nhostssl all all 127.0.0.1/32 md5\nhostssl replication all 127.0.0.1/32 md5\n',
+    );
+    await client.query('select pg_reload_conf()');
+    const uri = (query: string) => `${rig.instance.connectionUri.split('?')[0]}?${query}`;
+    const verified = uri(`sslmode=verify-full&sslrootcert=${encodeURIComponent(certificate)}`);
+    await until('only TLS is let in', async () =>
+      rig.driver.inspect(uri('sslmode=disable')).then(
+        () => false,
+        (error: { code?: string }) => error.code === 'INVALID_ARGUMENT',
+      ),
+    );
+    await rig.driver.inspect(uri('sslmode=require'));
+    await rig.driver.inspect(verified);
+    // Signed by nobody that is known.
+    await assert.rejects(rig.driver.inspect(uri('sslmode=verify-full')));
+    rig.instance.connectionUri = verified;
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await client.query('insert into entry values (7)');
+    const at = await sourceNow(client);
+    await capture.fence();
+    const { rows } = await client.query(
+      "select bool_and(ssl) as all from pg_stat_ssl join pg_stat_activity using (pid) where backend_type = 'walsender'",
+    );
+    assert.equal(rows[0].all, true);
+    const recovered = await rig.recover(base, at);
+    assert.deepEqual(await numbers(recovered.client), [7]);
+    await rig.drop(recovered);
+    await capture.stop();
+  });
+});

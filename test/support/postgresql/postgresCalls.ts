@@ -1,0 +1,161 @@
+/** The API's calls that tests with PostgreSQL make of a running service, each to its end. */
+import pg from 'pg';
+import type { Service } from '../service.js';
+import { until } from '../sqlitePrograms.js';
+
+const FAULT = 'error { code message hint }';
+const INSTANCE = `id state endpoint connectionUri recoveryWindows { from to startsBecause endsBecause }
+  logArchive { healthy message segments }`;
+
+export interface InstanceSeen {
+  id: string;
+  state: string;
+  endpoint: string;
+  connectionUri: string;
+  recoveryWindows: { from: string; to: string; startsBecause: string; endsBecause: string }[];
+  logArchive: { healthy: boolean; message: string | null; segments: number };
+}
+
+export interface RecoverySeen {
+  id: string;
+  state: string;
+  instance: InstanceSeen | null;
+  error: { code: string; message: string; hint: string | null } | null;
+  recoveredTo: { position: string; lastKeptAt: string | null } | null;
+}
+
+export interface BackupSeen {
+  id: string;
+  state: string;
+  startedAt: string;
+  consistentAt: string;
+  position: string;
+  error: { code: string; message: string; hint: string | null } | null;
+}
+
+export async function create(service: Service, name: string): Promise<InstanceSeen> {
+  const answer = await service.graphql<{ createInstance: InstanceSeen }>(
+    `mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { ${INSTANCE} } }`,
+    { input: { name, datastore: 'postgresql' } },
+  );
+  return answer.createInstance;
+}
+
+export async function register(service: Service, name: string, connectionUri: string): Promise<InstanceSeen> {
+  const answer = await service.graphql<{ registerInstance: InstanceSeen }>(
+    `mutation ($input: RegisterInstanceInput!) { registerInstance(input: $input) { ${INSTANCE} } }`,
+    { input: { name, datastore: 'postgresql', connectionUri } },
+  );
+  return answer.registerInstance;
+}
+
+export async function changeUri(service: Service, id: string, connectionUri: string): Promise<void> {
+  await service.graphql(
+    'mutation ($id: ID!, $input: UpdateInstanceInput!) { updateInstance(id: $id, input: $input) { id } }',
+    { id, input: { connectionUri } },
+  );
+}
+
+export async function remove(service: Service, id: string): Promise<void> {
+  await service.graphql('mutation ($id: ID!) { deleteInstance(id: $id) { id } }', { id });
+}
+
+export async function instance(service: Service, id: string): Promise<InstanceSeen> {
+  const answer = await service.graphql<{ instance: InstanceSeen }>(
+    `query ($id: ID!) { instance(id: $id) { ${INSTANCE} } }`,
+    { id },
+  );
+  return answer.instance;
+}
+
+/** Takes a full backup that has to complete. */
+export async function backUp(service: Service, instanceId: string): Promise<BackupSeen> {
+  const { takeBackup } = await service.graphql<{ takeBackup: { id: string } }>(
+    'mutation ($id: ID!) { takeBackup(instanceId: $id) { id } }',
+    { id: instanceId },
+  );
+  let seen: BackupSeen | null = null;
+  await until('the backup has ended', async () => {
+    const answer = await service.graphql<{ backup: BackupSeen }>(
+      `query ($id: ID!) { backup(id: $id) { id state startedAt consistentAt position ${FAULT} } }`,
+      { id: takeBackup.id },
+    );
+    seen = answer.backup;
+    return seen.state !== 'RUNNING';
+  });
+  const ended = seen as unknown as BackupSeen;
+  if (ended.state !== 'COMPLETED') throw new Error(`the backup ended ${ended.state}: ${JSON.stringify(ended.error)}`);
+  return ended;
+}
+
+export interface Target {
+  pointInTime?: string;
+  position?: string;
+}
+
+export async function plan(
+  service: Service,
+  instanceId: string,
+  target: Target,
+): Promise<{ base: string | null; cut: string | null; code: string | null; hint: string | null }> {
+  const { recoveryPlan } = await service.graphql<{
+    recoveryPlan: {
+      plan: { base: { id: string }; cut: { position: string } } | null;
+      fault: { code: string; hint: string | null } | null;
+    };
+  }>(
+    `query ($id: ID!, $pointInTime: DateTime, $position: String) {
+      recoveryPlan(instanceId: $id, pointInTime: $pointInTime, position: $position) {
+        plan { base { id } cut { position } } fault { code hint } } }`,
+    { id: instanceId, ...target },
+  );
+  return {
+    base: recoveryPlan.plan?.base.id ?? null,
+    cut: recoveryPlan.plan?.cut.position ?? null,
+    code: recoveryPlan.fault?.code ?? null,
+    hint: recoveryPlan.fault?.hint ?? null,
+  };
+}
+
+/** Only asks; see recoveryEnded. */
+export async function beginRecovery(service: Service, instanceId: string, target: Target = {}): Promise<string> {
+  const { recoverInstance } = await service.graphql<{ recoverInstance: { id: string } }>(
+    `mutation ($id: ID!, $pointInTime: DateTime, $position: String) {
+      recoverInstance(instanceId: $id, pointInTime: $pointInTime, position: $position) { id } }`,
+    { id: instanceId, ...target },
+  );
+  return recoverInstance.id;
+}
+
+export async function recoveryEnded(service: Service, id: string): Promise<RecoverySeen> {
+  let seen: RecoverySeen | null = null;
+  await until('the recovery has ended', async () => {
+    const answer = await service.graphql<{ recovery: RecoverySeen }>(
+      `query ($id: ID!) { recovery(id: $id) {
+        id state instance { ${INSTANCE} } ${FAULT} recoveredTo { position lastKeptAt } } }`,
+      { id },
+    );
+    seen = answer.recovery;
+    return ['SUCCEEDED', 'FAILED', 'CANCELLED', 'STUCK'].includes(seen.state);
+  });
+  return seen as unknown as RecoverySeen;
+}
+
+/** A recovery that has to succeed; answers with the new instance. */
+export async function recover(service: Service, instanceId: string, target: Target = {}): Promise<InstanceSeen> {
+  const ended = await recoveryEnded(service, await beginRecovery(service, instanceId, target));
+  if (ended.state !== 'SUCCEEDED' || !ended.instance) throw new Error(`it ended ${JSON.stringify(ended)}`);
+  return ended.instance;
+}
+
+/** The first column of a statement's rows, on a connection of its own. */
+export async function column(uri: string, sql: string): Promise<unknown[]> {
+  const client = new pg.Client({ connectionString: uri });
+  await client.connect();
+  try {
+    const { rows } = await client.query({ text: sql, rowMode: 'array' });
+    return rows.map((row: unknown[]) => row[0]);
+  } finally {
+    await client.end();
+  }
+}
