@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { Catalog, InstanceRecord } from '../catalog/records.js';
-import type { LogCapture } from '../datastores/datastore.js';
+import type { CaptureHealth, LogCapture } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
@@ -124,8 +124,9 @@ export class Archiver {
     return true;
   }
 
-  lagOf(instanceId: string): number | null {
-    return this.followed.get(instanceId)?.capture?.health().lagSeconds ?? null;
+  /** As it is at this moment, which a full disk may have kept out of the catalog; null where nothing is captured here. */
+  healthOf(instanceId: string): CaptureHealth | null {
+    return this.followed.get(instanceId)?.capture?.health() ?? null;
   }
 
   /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */

@@ -188,14 +188,15 @@ export class InstanceService implements InstanceOperations {
     return new Map(
       instances.map((instance) => {
         const own = stretches.filter((stretch) => stretch.instanceId === instance.id);
+        const health = archiver.healthOf(instance.id);
         return [
           instance.id,
           {
             segments: own.reduce((sum, stretch) => sum + stretch.segments, 0),
             bytes: own.reduce((sum, stretch) => sum + stretch.bytes, 0),
-            lagSeconds: instance.state === 'ACTIVE' ? archiver.lagOf(instance.id) : null,
-            healthy: instance.archiveHealthy,
-            message: instance.archiveMessage,
+            lagSeconds: health?.lagSeconds ?? null,
+            healthy: health?.healthy ?? instance.archiveHealthy,
+            message: health ? health.message : instance.archiveMessage,
           },
         ];
       }),

@@ -156,6 +156,7 @@ export class CaptureSession {
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
     await follower.finishIfDue();
+    await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
     if (now >= this.nextRestartAt && follower.restartable(idle ? idleRestartBytes : restartBytes)) {
       const restarted = await follower.restart(lockPatienceMs);

@@ -177,7 +177,17 @@ export class WalFollower {
     await this.writer.sealIfDue();
   }
 
-  /** What needs no haste: is it still the same file; tell how far time is covered; note that all is at rest. */
+  /**
+   * Notes that all is at rest as soon as the file's time of change can tell. Without the note, a process that is killed just
+   * after the log was restarted could not prove that nothing was lost.
+   */
+  async noteIfAtRest(): Promise<void> {
+    if (!this.soft || this.restNoted.startsWith(`${this.writer.ordinal} `)) return;
+    await this.checkFiles();
+    await this.noteRest();
+  }
+
+  /** What needs no haste: is it still the same file; tell how far time is covered. */
   async onSlowPoll(): Promise<void> {
     await this.checkFiles();
     this.tellCoverage();
