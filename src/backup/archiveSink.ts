@@ -1,12 +1,22 @@
 /** Takes over what one instance's capture produces: segments into storage and catalog, gaps and health into the catalog. */
+import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
-import type { StretchRecord } from '../catalog/records.js';
+import type { Catalog, StretchRecord } from '../catalog/records.js';
 import type { CapturedSegment, CaptureHealth, LogSink, ResumePoint, StretchStart } from '../datastores/datastore.js';
 import { Fault } from '../errors.js';
-import type { Instant } from '../instant.js';
+import type { Clock, Instant } from '../instant.js';
 import type { LogPosition } from '../model.js';
-import type { ArchiverOptions } from './archiver.js';
+import type { ObjectPipeline } from '../storage/pipeline.js';
 import { segmentKey } from './objectKeys.js';
+
+export interface ArchiveSinkOptions {
+  catalog: Catalog;
+  pipeline: ObjectPipeline;
+  clock: Clock;
+  logger: Logger;
+  /** A new stretch of log begins: an instance that had a backup needs a new full one. */
+  onInterrupted(instanceId: string): void;
+}
 
 export class ArchiveSink implements LogSink {
   /** How far the archive reaches, ahead of the catalog by at most a flush. */
@@ -17,7 +27,7 @@ export class ArchiveSink implements LogSink {
 
   constructor(
     private readonly instanceId: string,
-    private readonly options: Pick<ArchiverOptions, 'catalog' | 'pipeline' | 'clock' | 'logger' | 'onInterrupted'>,
+    private readonly options: ArchiveSinkOptions,
   ) {}
 
   /** Where capture has to go on; null where nothing was captured yet. */

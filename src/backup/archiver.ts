@@ -2,25 +2,17 @@
  * Keeps log capture alive: one capture per running instance, its segments moved into storage and the catalog, its
  * coverage and health remembered. What is recorded here is durable in storage first and in the catalog second.
  */
-import type { Logger } from 'pino';
-import type { Catalog, InstanceRecord } from '../catalog/records.js';
+import type { InstanceRecord } from '../catalog/records.js';
 import type { CaptureHealth, LogCapture } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
-import type { Clock, Instant } from '../instant.js';
+import type { Instant } from '../instant.js';
 import type { InstanceHandle } from '../model.js';
-import type { ObjectPipeline } from '../storage/pipeline.js';
-import { ArchiveSink } from './archiveSink.js';
+import { ArchiveSink, type ArchiveSinkOptions } from './archiveSink.js';
 
-export interface ArchiverOptions {
-  catalog: Catalog;
-  pipeline: ObjectPipeline;
+export interface ArchiverOptions extends ArchiveSinkOptions {
   datastores: DatastoreRegistry;
   handleOf(instance: InstanceRecord): InstanceHandle;
-  clock: Clock;
-  logger: Logger;
-  /** A new stretch of log begins: an instance that had a backup needs a new full one. */
-  onInterrupted(instanceId: string): void;
 }
 
 /** How often, at most, one instance's source is made to answer for a fence; and how long a fence may take. */

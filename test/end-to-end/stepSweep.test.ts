@@ -3,7 +3,7 @@
  * always either exactly the requested data or nothing at all, and the source never notices.
  */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -42,7 +42,11 @@ async function sweptBench(t: TestContext, env: Record<string, string> = {}): Pro
   return {
     service,
     story,
-    disturb: (...list) => writeFileSync(file, JSON.stringify(list)),
+    disturb: (...list) => {
+      // Renamed into place: a service that is held reads it every few milliseconds.
+      writeFileSync(`${file}.part`, JSON.stringify(list));
+      renameSync(`${file}.part`, file);
+    },
     calm: () => rmSync(file, { force: true }),
     ask: () => recover(service, story.instanceId, { pointInTime: story.quiet }),
   };
