@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
@@ -124,9 +124,12 @@ test('fences at the same time each cover what was committed before they were ask
   await capture.stop();
 });
 
-test('a transaction of 300 MB that grows the database across 1 GiB, in bounded memory', {
-  skip: process.env.PITR_TEST_LONG !== '1' && 'it writes gigabytes; npm run test:long does it',
-}, async (t) => {
+/** What writes gigabytes belongs to `npm run test:long` alone. */
+function longTest(name: string, work: (t: TestContext) => Promise<void>): void {
+  if (process.env.PITR_TEST_LONG === '1') test(name, work);
+}
+
+longTest('a transaction of 300 MB that grows the database across 1 GiB, in bounded memory', async (t) => {
   const dir = await scratchDir(t);
   const bench = await sqliteBench(t, dir, {
     // Just below the page that SQLite's locks occupy, which is never written.
