@@ -3,7 +3,7 @@
  * in the catalog, so it vouches for the whole backup; with the manifest at hand no catalog is needed to read one.
  */
 import { z } from 'zod';
-import type { BackupFacts, ReadOptions, StoredBackup } from '../datastores/datastore.js';
+import type { BackupFacts, ReadOptions, StoredBackup, StoredPart } from '../datastores/datastore.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
@@ -71,27 +71,46 @@ export async function readManifest(
   });
 }
 
-/** Sees the bytes of a stored object as they pass. */
-export type Tap = (bytes: AsyncIterable<Buffer>, object: StoredObject) => AsyncIterable<Buffer>;
+/** Told of an object's plain bytes as they pass. */
+export type Passed = (plainBytes: number, object: StoredObject) => void;
 
 /** A backup as a datastore driver reads it. */
 export function openBackup(
   pipeline: ObjectPipeline,
   manifest: Manifest,
   signal: AbortSignal,
-  tap: Tap = (bytes) => bytes,
+  passed: Passed = () => {},
 ): StoredBackup {
   let offset = 0;
   const parts = manifest.parts.map((part) => {
-    const opened = {
+    const opened: StoredPart = {
       offset,
       plainBytes: part.plainBytes,
-      read: (options?: ReadOptions) => tap(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part),
+      read: (options?: ReadOptions) =>
+        readWatched(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part, passed),
+      pour: (sink, watch) => {
+        const both = (plainBytes: number) => {
+          passed(plainBytes, part);
+          watch?.(plainBytes);
+        };
+        return pipeline.pour(part, 'BACKUP_CORRUPT', sink, { signal, passed: both });
+      },
     };
     offset += part.plainBytes;
     return opened;
   });
   return { facts: manifest.facts, parts };
+}
+
+export async function* readWatched(
+  bytes: AsyncIterable<Buffer>,
+  object: StoredObject,
+  passed: Passed,
+): AsyncGenerator<Buffer> {
+  for await (const chunk of bytes) {
+    passed(chunk.length, object);
+    yield chunk;
+  }
 }
 
 async function* single(buffer: Buffer): AsyncGenerator<Buffer> {

@@ -5,7 +5,7 @@
 import type { GapRecord } from '../catalog/records.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { formatInstant, type Instant } from '../instant.js';
-import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
+import type { Cut, LogPosition, RecoveryPlan, RecoveryStepName, RecoveryTarget } from '../model.js';
 import type { StartingPoint, StretchWindow } from './windows.js';
 import { windowHolding } from './windows.js';
 
@@ -81,6 +81,8 @@ export function composePlan(input: {
   base: StartingPoint;
   baseStoredBytes: number;
   log: LogToReplay;
+  /** Of the steps that move data, the driver's. */
+  order: readonly RecoveryStepName[];
 }): RecoveryPlan {
   const { base, log } = input;
   const end = input.cut.position.ordinal;
@@ -98,6 +100,7 @@ export function composePlan(input: {
   const cut = nothingAfterBase ? { ...input.cut, lastKeptNotBefore: null, lastKeptAt: null } : input.cut;
   return {
     version: 1,
+    steps: ['RESERVE', ...input.order, 'VERIFY', 'ACTIVATE'],
     instanceId: input.instanceId,
     target: input.target,
     cut,

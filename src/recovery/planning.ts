@@ -1,5 +1,5 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
-import type { Tap } from '../backup/manifest.js';
+import { type Passed, readWatched } from '../backup/manifest.js';
 import type { CatalogReader, InstanceRecord, SegmentRecord, StretchRecord } from '../catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
@@ -48,7 +48,15 @@ export async function planRecovery(
     read.backup(base.backupId),
     read.segmentTotals(stretch.id, { after: base.replayAfter, last: cut.position.ordinal }),
   ]);
-  return composePlan({ instanceId: instance.id, target, cut, base, baseStoredBytes: backup?.storedBytes ?? 0, log });
+  return composePlan({
+    instanceId: instance.id,
+    target,
+    cut,
+    base,
+    baseStoredBytes: backup?.storedBytes ?? 0,
+    log,
+    order: datastore.recovery.order,
+  });
 }
 
 /** By instance id. The cost grows with stretches, gaps and full backups, not with the log. */
@@ -243,13 +251,13 @@ export function openSegment(
   pipeline: ObjectPipeline,
   record: SegmentRecord,
   signal?: AbortSignal,
-  tap: Tap = (bytes) => bytes,
+  passed: Passed = () => {},
 ): StoredSegment {
   return {
     after: record.after,
     last: record.last,
     transactions: record.transactions,
     plainBytes: record.object.plainBytes,
-    read: (options) => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal, options), record.object),
+    read: (options) => readWatched(pipeline.read(record.object, 'LOG_CORRUPT', signal, options), record.object, passed),
   };
 }

@@ -150,6 +150,7 @@ const compose = (cut: Cut, base: StartingPoint, totals: LogToReplay) =>
     base,
     baseStoredBytes: 1000,
     log: totals,
+    order: ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE'],
   });
 
 test('a plan names its base, its log and the closest point', () => {
@@ -159,6 +160,8 @@ test('a plan names its base, its log and the closest point', () => {
   assert.equal(plan.bytesToFetch, 1200);
   assert.equal(plan.logSegments, 3);
   assert.equal(plan.closestPointInTime, at(60));
+  const order = ['RESERVE', 'REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE', 'VERIFY', 'ACTIVATE'];
+  assert.deepEqual(plan.steps, order);
 });
 
 test('nothing committed after the base: the closest point is the base itself', () => {

@@ -1,7 +1,6 @@
 /** Which frames of the log make the cut: pure decisions on the heads of segments, shared by restoring and replaying. */
 import { Fault } from '../../errors.js';
 import type { RecoveryContext, StoredSegment } from '../datastore.js';
-import type { PageSet } from './pageSet.js';
 import type { SegmentHead } from './segmentFormat.js';
 
 /** The frames [from, to) of a segment that belong to transactions in (replayAfter, cut]. */
@@ -19,12 +18,16 @@ export function framesInScope(head: SegmentHead, replayAfter: number, cut: numbe
 }
 
 /**
- * Marks the pages that a segment supplies and answers with its frames that are the last version of their page, as
- * flags by index in the segment. Segments come newest first: a page in `done` has a later version.
+ * Claims the pages that a segment supplies and answers with its frames that are the last version of their page, as
+ * flags by index in the segment. Segments come newest first: a page that can't be claimed has a later version.
  */
-export function lastVersions(head: SegmentHead, scope: { from: number; to: number }, done: PageSet): Uint8Array {
+export function lastVersions(
+  head: SegmentHead,
+  scope: { from: number; to: number },
+  newer: { claim(page: number): boolean },
+): Uint8Array {
   const wanted = new Uint8Array(head.pages.length);
-  for (let i = scope.to - 1; i >= scope.from; i--) if (done.add(head.pages[i] ?? 0)) wanted[i] = 1;
+  for (let i = scope.to - 1; i >= scope.from; i--) if (newer.claim(head.pages[i] ?? 0)) wanted[i] = 1;
   return wanted;
 }
 

@@ -11,7 +11,7 @@ import { fullBackup } from './fullBackup.js';
 import { inspectFile } from './inspectFile.js';
 import { locateCut } from './locateCut.js';
 import { parsePosition } from './position.js';
-import { replayLog, restoreBase } from './recovery.js';
+import { SqliteRecovery } from './recovery.js';
 import { SqliteCapture } from './sqliteCapture.js';
 import { verifyCopy } from './verifyCopy.js';
 
@@ -49,18 +49,21 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
   };
   const factsOf = async (file: string): Promise<InstanceFacts> => inspectFile(uriOfFile(file), await libraryVersion());
 
+  const rebuilding = new SqliteRecovery();
   const recovery: RecoveryDriver = {
-    restoreBase,
+    order: ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE'],
+    replayLog: (context) => rebuilding.replayLog(context),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {
         throw new Fault('DATASTORE_NOT_SUPPORTED', 'SQLite has no incremental backups yet');
       }
     },
-    replayLog,
+    restoreBase: (context) => rebuilding.restoreBase(context),
     verify: (context) => verifyCopy(context, engine),
     activate: async (context) => ({ ...(await factsOf(await activateCopy(context))), notices: [] }),
-    // Nothing of a recovery is ever outside scratch and home, and nothing runs there.
-    async discard() {},
+    async discard(target) {
+      rebuilding.forget(target);
+    },
   };
 
   return {
