@@ -8,6 +8,7 @@ import { Fault, type JsonObject } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
+import { type Passed, watched } from './archivedLog.js';
 import { backupPrefix } from './objectKeys.js';
 
 /** Raised whenever a reader of the older version could misread the newer one. */
@@ -71,9 +72,6 @@ export async function readManifest(
   });
 }
 
-/** Told of an object's plain bytes as they pass. */
-export type Passed = (plainBytes: number, object: StoredObject) => void;
-
 /** A backup as a datastore driver reads it. */
 export function openBackup(
   pipeline: ObjectPipeline,
@@ -86,8 +84,7 @@ export function openBackup(
     const opened: StoredPart = {
       offset,
       plainBytes: part.plainBytes,
-      read: (options?: ReadOptions) =>
-        readWatched(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part, passed),
+      read: (options?: ReadOptions) => watched(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part, passed),
       pour: (sink, watch) => {
         const both = (plainBytes: number) => {
           passed(plainBytes, part);
@@ -100,17 +97,6 @@ export function openBackup(
     return opened;
   });
   return { facts: manifest.facts, parts };
-}
-
-export async function* readWatched(
-  bytes: AsyncIterable<Buffer>,
-  object: StoredObject,
-  passed: Passed,
-): AsyncGenerator<Buffer> {
-  for await (const chunk of bytes) {
-    passed(chunk.length, object);
-    yield chunk;
-  }
 }
 
 async function* single(buffer: Buffer): AsyncGenerator<Buffer> {

@@ -187,13 +187,19 @@ export interface BackupRequest {
   /** The running capture of the instance. */
   capture: LogCapture;
   type: BackupType;
-  /** The backup that an INCREMENTAL or DIFFERENTIAL one builds on. */
-  parent: BackupFacts | null;
+  /** The backup that an INCREMENTAL or DIFFERENTIAL one stands on, and the archived log after it; null for a FULL one. */
+  parent: ParentBackup | null;
   /** An empty directory to work in, removed afterwards. */
   scratch: string;
   signal: AbortSignal;
   /** Plain bytes so far, and of how many where that is known. */
   progress(bytesDone: number, bytesTotal: number | null): void;
+}
+
+export interface ParentBackup {
+  facts: BackupFacts;
+  /** Segments with transactions after the parent's replayAfter, up to and with the one of ordinal `last`; newest first. */
+  log(last: number): AsyncIterable<StoredSegment>;
 }
 
 export interface BackupSink {

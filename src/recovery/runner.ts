@@ -158,7 +158,9 @@ async function succeed(runner: Runner, step: Step, result: StepResult): Promise<
     if (!moved) throw new Error(`recovery ${recovery.id} is not running any more`);
     await writer.updateInstance(recovery.targetId ?? '', activated);
     await writer.updateStep(recovery.id, step.name, { state: 'SUCCEEDED', finishedAt });
-    await writer.updateBackup(recovery.plan.baseId, { verifiedAt: finishedAt });
+    for (const id of [recovery.plan.baseId, ...recovery.plan.incrementalIds]) {
+      await writer.updateBackup(id, { verifiedAt: finishedAt });
+    }
   });
   recovery.state = 'SUCCEEDED';
   meter.committed('SUCCEEDED', progress);

@@ -13,15 +13,15 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { uuidv7 } from 'uuidv7';
-import { openBackup, type Passed, readManifest } from '../backup/manifest.js';
+import { archivedLog, type Passed } from '../backup/archivedLog.js';
+import { openBackup, readManifest } from '../backup/manifest.js';
 import type { Catalog, InstanceRecord, RecoveryRecord } from '../catalog/records.js';
-import type { DataStep, Datastore, RecoveryContext, StoredBackup, StoredSegment } from '../datastores/datastore.js';
+import type { DataStep, Datastore, RecoveryContext, StoredBackup } from '../datastores/datastore.js';
 import { Fault, type JsonObject } from '../errors.js';
 import type { Places } from '../instances/places.js';
 import type { Clock } from '../instant.js';
 import { type Cut, type RecoveryPlan, type RecoveryStepName, recoverySteps } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
-import { openSegment } from './planning.js';
 import type { ProgressMeter } from './progress.js';
 
 export interface RunContext {
@@ -206,7 +206,7 @@ async function stored(context: RunContext, backupId: string, counted = false): P
 
 /** `counting` names whose bytes move the progress in this step; what is only looked at again does not. */
 async function forDriver(context: RunContext, counting?: 'base' | 'incrementals' | 'log'): Promise<RecoveryContext> {
-  const { recovery, source, meter, signal } = context;
+  const { recovery, source, catalog, pipeline, meter, signal } = context;
   const { plan } = recovery;
   const incrementals: StoredBackup[] = [];
   for (const id of plan.incrementalIds) incrementals.push(await stored(context, id, counting === 'incrementals'));
@@ -223,32 +223,18 @@ async function forDriver(context: RunContext, counting?: 'base' | 'incrementals'
     base: await stored(context, plan.baseId, counting === 'base'),
     incrementals,
     cut: plan.cut,
-    segments: (order) => segmentsOf(context, order, counting === 'log'),
+    segments: (order) =>
+      archivedLog(
+        { read: catalog.read, pipeline },
+        plan.stretchId,
+        { after: plan.replayAfter, last: plan.cut.position.ordinal },
+        order,
+        signal,
+        counting === 'log' ? countInto(meter) : undefined,
+      ),
     progress: { replayedTo: (at) => meter.replayedTo(at), message: (text) => meter.message(text) },
     signal,
   };
-}
-
-const SEGMENTS_PER_PAGE = 64;
-
-async function* segmentsOf(
-  context: RunContext,
-  order: 'oldest-first' | 'newest-first',
-  counted: boolean,
-): AsyncGenerator<StoredSegment> {
-  const { catalog, pipeline, signal, meter } = context;
-  const { plan } = context.recovery;
-  let range = { after: plan.replayAfter, last: plan.cut.position.ordinal };
-  while (range.after < range.last) {
-    const page = await catalog.read.segments(plan.stretchId, range, order, SEGMENTS_PER_PAGE);
-    for (const record of page) {
-      signal.throwIfAborted();
-      yield openSegment(pipeline, record, signal, counted ? countInto(meter) : undefined);
-    }
-    const end = page.at(-1);
-    if (!end) return;
-    range = order === 'oldest-first' ? { ...range, after: end.last } : { ...range, last: end.after };
-  }
 }
 
 /** Stored bytes move the meter, in proportion to the plain ones that pass. */

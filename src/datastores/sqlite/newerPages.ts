@@ -72,6 +72,30 @@ export class NewerPages {
     this.batched = 0;
   }
 
+  /** How many pages there are. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** All page numbers in rising order, at most `atOnce` at a time. Not before flush(). */
+  *groups(atOnce: number): Generator<number[]> {
+    let group: number[] = [];
+    for (let page = 1; page <= this.dbPages; page++) {
+      if (!this.set.has(page)) continue;
+      group.push(page);
+      if (group.length < atOnce) continue;
+      yield group;
+      group = [];
+    }
+    if (group.length > 0) yield group;
+  }
+
+  /** Reads a page that is there. Not before flush(). */
+  get(page: number, into: Uint8Array): void {
+    readUpTo(this.index, this.entry, 4 * page);
+    readUpTo(this.pages, into, (this.entry.readUInt32LE() - 1) * this.pageSize);
+  }
+
   remove(): void {
     if (this.open) {
       closeSync(this.pages);

@@ -6,23 +6,19 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
-import { instant } from '../../instant.js';
 import type { LogPosition } from '../../model.js';
 import type { RecoveryContext, StoredPart } from '../datastore.js';
-import type { ByteReader } from './byteReader.js';
-import { type FullBackupState, fullBackupState } from './fullBackup.js';
+import { type FullBackupState, fullBackupState } from './backupState.js';
+import { gatherLog } from './gatherLog.js';
+import { inParallel } from './inParallel.js';
 import { type MergeArgument, mergeSinkModule } from './mergeSink.js';
-import { NewerPages, PagePatch } from './newerPages.js';
+import { type NewerPages, PagePatch } from './newerPages.js';
+import { addPages } from './pageBackup.js';
 import { position } from './position.js';
-import { ContiguityCheck, framesInScope, incomplete, lastVersions, scopeOf } from './replayScope.js';
-import { BadSegment, type SegmentHead } from './segmentFormat.js';
-import { provenFrames } from './segmentFrames.js';
-import { asFault, openSegment } from './storedSegment.js';
-import { frameBytes, frameHeaderBytes } from './walFormat.js';
+import { scopeOf } from './replayScope.js';
 import { WrittenFile } from './writtenFile.js';
 
-/** Objects read at the same time: hashing and decompression of each run on threads of their own. */
-const readAhead = 4;
+/** Parts read at the same time: hashing, decompression and writing of each run on threads of their own. */
 const partsAtOnce = 4;
 const tailBytes = 1 << 20;
 /** SQLite locks bytes from here on and stores nothing in the page they are in, so no log ever has that page. */
@@ -32,30 +28,47 @@ export function copyFile(context: { scratch: string }): string {
   return path.join(context.scratch, 'database.db');
 }
 
-/** What the log has of a cut: the newest version of every page that it wrote. */
-interface GatheredLog {
+/** What is newer than the base: from the log, and from the incrementals once those were added. */
+interface Gathered {
   newer: NewerPages;
-  reached: LogPosition;
+  withIncrementals: boolean;
 }
 
 export class SqliteRecovery {
   /** By scratch directory; only for recoveries that this process gathered the log of. */
-  private readonly gathered = new Map<string, GatheredLog>();
+  private readonly gathered = new Map<string, Gathered>();
 
   /** Gathers the newest version of each page from the log; answers with the position reached. */
   async replayLog(context: RecoveryContext): Promise<LogPosition> {
     this.forget(context);
-    const log = await gatherLog(context);
-    this.gathered.set(context.scratch, log);
-    return log.reached;
+    const { scratch, signal, progress } = context;
+    const scope = scopeOf(context);
+    const newer = await gatherLog(scratch, scope, context.segments('newest-first'), signal, progress);
+    this.gathered.set(scratch, { newer, withIncrementals: context.incrementals.length === 0 });
+    return position(Number(scope.stretch), scope.cut);
   }
 
-  /** Writes the new file from its first page to its last, each page once, from the log or else from the base. */
+  /** Adds the pages that no log wrote later, from the newest backup to the oldest. */
+  async applyIncrementals(context: RecoveryContext): Promise<void> {
+    const gathered = await this.gatheredLog(context);
+    try {
+      for (const backup of context.incrementals.toReversed()) {
+        await addPages(backup, gathered.newer, context.signal);
+      }
+      gathered.newer.flush();
+      gathered.withIncrementals = true;
+    } catch (error) {
+      // A page may be claimed and not there.
+      this.forget(context);
+      throw error;
+    }
+  }
+
+  /** Writes the new file from its first page to its last, each page once, from what is newer or else from the base. */
   async restoreBase(context: RecoveryContext): Promise<void> {
-    // The process that gathered the log may have died since.
-    if (!this.gathered.has(context.scratch)) await this.replayLog(context);
-    const log = this.gathered.get(context.scratch);
-    if (log) await mergeBase(context, log.newer);
+    const gathered = await this.gatheredLog(context);
+    if (!gathered.withIncrementals) await this.applyIncrementals(context);
+    await mergeBase(context, gathered.newer);
     this.forget(context);
   }
 
@@ -63,47 +76,13 @@ export class SqliteRecovery {
     this.gathered.get(scratch)?.newer.remove();
     this.gathered.delete(scratch);
   }
-}
 
-async function gatherLog(context: RecoveryContext): Promise<GatheredLog> {
-  const state = fullBackupState(context.base.facts);
-  const { stretch, replayAfter, cut } = scopeOf(context);
-  const check = new ContiguityCheck(replayAfter, cut);
-  let newer: NewerPages | null = null;
-  let reached = replayAfter;
-  try {
-    // Which frames count is decided in order, newest first; their bytes then come and are kept side by side.
-    await inParallel(context.segments('newest-first'), readAhead, async (segment, inTurn) => {
-      context.signal.throwIfAborted();
-      const { head, reader } = await openSegment(segment, stretch);
-      try {
-        const { wanted, pages } = await inTurn(() => {
-          check.next(segment);
-          if (head.pageSize !== state.pageSize) throw incomplete(cut, 'the page size changed');
-          if (!newer) {
-            newer = new NewerPages(context.scratch, head.pageSize, pagesAt(head, cut));
-            reached = Math.min(cut, head.after + head.transactions.length);
-          }
-          return { wanted: lastVersions(head, framesInScope(head, replayAfter, cut), newer), pages: newer };
-        });
-        await keepFrames(head, reader, wanted, pages);
-        if ((await reader.drain()) > 0) throw new BadSegment('there is more than its index says');
-        const last = head.transactions.at(-1);
-        if (last) context.progress.replayedTo(instant(last.tHi));
-      } catch (error) {
-        throw asFault(segment, error);
-      } finally {
-        await reader.close();
-      }
-    });
-    check.end();
-    if (reached !== cut) throw incomplete(cut, `the log ends at transaction ${reached}`);
-    const pages: NewerPages = newer ?? new NewerPages(context.scratch, state.pageSize, state.dbPages);
-    pages.flush();
-    return { newer: pages, reached: position(Number(stretch), reached) };
-  } catch (error) {
-    (newer as NewerPages | null)?.remove();
-    throw error;
+  /** The process that gathered the log may have died since. */
+  private async gatheredLog(context: RecoveryContext): Promise<Gathered> {
+    if (!this.gathered.has(context.scratch)) await this.replayLog(context);
+    const gathered = this.gathered.get(context.scratch);
+    if (!gathered) throw new Fault('INTERNAL', 'The log was gathered and is gone');
+    return gathered;
   }
 }
 
@@ -160,13 +139,6 @@ async function writeTail(
   }
 }
 
-/** Size of the database after transaction `ordinal`, which is in this segment. */
-export function pagesAt(head: SegmentHead, ordinal: number): number {
-  const transaction = head.transactions[ordinal - head.after - 1];
-  if (!transaction) throw incomplete(ordinal, 'the newest segment does not hold it');
-  return transaction.dbPages;
-}
-
 /** The backup's parts must be its content from the first byte to the last. */
 function proveContinuous(parts: StoredPart[], state: FullBackupState): void {
   let offset = 0;
@@ -192,59 +164,4 @@ function proveEveryPageHasASource(state: FullBackupState, newer: NewerPages): vo
 /** The copying may have ended in the middle of a page that was just being written. */
 function wholePages({ bytes, pageSize }: FullBackupState): number {
   return Math.floor(bytes / pageSize);
-}
-
-async function keepFrames(head: SegmentHead, reader: ByteReader, wanted: Uint8Array, newer: NewerPages): Promise<void> {
-  const size = frameBytes(head.pageSize);
-  for await (const { first, count, bytes } of provenFrames(head, reader)) {
-    for (let i = 0; i < count; i++) {
-      if (!wanted[first + i]) continue;
-      const from = i * size + frameHeaderBytes;
-      newer.put(head.pages[first + i] ?? 0, bytes.subarray(from, from + head.pageSize));
-    }
-  }
-}
-
-/**
- * Runs `work` on every item, at most `width` at a time. `inTurn` runs a piece of work in the order of the items, each
- * after the one before it. The first error ends all.
- */
-async function inParallel<T>(
-  items: AsyncIterable<T> | Iterable<T>,
-  width: number,
-  work: (item: T, inTurn: <R>(step: () => R) => Promise<R>) => Promise<void>,
-): Promise<void> {
-  const running = new Set<Promise<void>>();
-  let failure: { error: unknown } | null = null;
-  let turn: Promise<void> = Promise.resolve();
-  for await (const item of items) {
-    const before = turn;
-    let passOn: (failed?: unknown) => void = () => {};
-    turn = new Promise((resolve) => {
-      passOn = () => resolve();
-    });
-    const inTurn = async <R>(step: () => R): Promise<R> => {
-      await before;
-      if (failure) throw failure.error;
-      try {
-        return step();
-      } finally {
-        passOn();
-      }
-    };
-    const task = work(item, inTurn)
-      .catch((error) => {
-        failure ??= { error };
-      })
-      .finally(() => {
-        // Work that failed before its turn must not hold up the others.
-        void before.then(passOn);
-        running.delete(task);
-      });
-    running.add(task);
-    if (running.size >= width) await Promise.race(running);
-    if (failure) break;
-  }
-  await Promise.all(running);
-  if (failure) throw (failure as { error: unknown }).error;
 }

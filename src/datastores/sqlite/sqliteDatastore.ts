@@ -10,6 +10,7 @@ import type { CaptureTuning } from './engineProtocol.js';
 import { fullBackup } from './fullBackup.js';
 import { inspectFile } from './inspectFile.js';
 import { locateCut } from './locateCut.js';
+import { pageBackup } from './pageBackup.js';
 import { parsePosition } from './position.js';
 import { SqliteRecovery } from './recovery.js';
 import { SqliteCapture } from './sqliteCapture.js';
@@ -53,11 +54,7 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
   const recovery: RecoveryDriver = {
     order: ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE'],
     replayLog: (context) => rebuilding.replayLog(context),
-    async applyIncrementals(context) {
-      if (context.incrementals.length > 0) {
-        throw new Fault('DATASTORE_NOT_SUPPORTED', 'SQLite has no incremental backups yet');
-      }
-    },
+    applyIncrementals: (context) => rebuilding.applyIncrementals(context),
     restoreBase: (context) => rebuilding.restoreBase(context),
     verify: (context) => verifyCopy(context, engine),
     activate: async (context) => ({ ...(await factsOf(await activateCopy(context))), notices: [] }),
@@ -68,7 +65,7 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
 
   return {
     name: 'sqlite',
-    backupTypes: ['FULL'],
+    backupTypes: ['FULL', 'DIFFERENTIAL', 'INCREMENTAL'],
     engine,
     recovery,
     parsePosition,
@@ -113,7 +110,7 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
     },
 
     capture: (instance, resume, sink) => SqliteCapture.start(engine, instance, resume, sink, tuning, logger),
-    backup: fullBackup,
+    backup: (request, sink) => (request.type === 'FULL' ? fullBackup : pageBackup)(request, sink),
     locate: (target, around) => locateCut(target, around),
     close: () => engine.close(),
   };
