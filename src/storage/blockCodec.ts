@@ -14,6 +14,13 @@ const WORTHWHILE = 0.97;
 /** lz4-napi puts the plain length (u32, little-endian) before the block, just where the block header has it too. */
 const PREFIX_BYTES = 4;
 
+let lz4Results = 0;
+
+/** How many buffers the library has made in this thread. */
+export function countOfLz4Results(): number {
+  return lz4Results;
+}
+
 /**
  * Makes a stored block of the plain bytes in `space`, in place, and answers the part of `space` that it fills.
  * @param space room for a block header, then `plainBytes` plain bytes (1 to MAX_BLOCK_BYTES)
@@ -21,6 +28,7 @@ const PREFIX_BYTES = 4;
 export function encodeBlock(space: Buffer<ArrayBuffer>, plainBytes: number): Buffer<ArrayBuffer> {
   const plain = space.subarray(BLOCK_HEADER_BYTES, BLOCK_HEADER_BYTES + plainBytes);
   const packed = compressSync(plain);
+  lz4Results += 1;
   const packedBytes = packed.length - PREFIX_BYTES;
   const raw = packedBytes > plainBytes * WORTHWHILE;
   if (!raw) packed.copy(space, BLOCK_HEADER_BYTES, PREFIX_BYTES);
@@ -58,6 +66,7 @@ function plainOf(block: Buffer<ArrayBuffer>): Buffer | null {
   if (header === null || header === 'end') return null;
   if (header.raw) return block.subarray(BLOCK_HEADER_BYTES);
   try {
+    lz4Results += 1;
     const plain = uncompressSync(block.subarray(BLOCK_HEADER_BYTES - PREFIX_BYTES));
     return plain.length === header.plainBytes ? plain : null;
   } catch {

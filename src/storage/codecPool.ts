@@ -4,9 +4,11 @@
  */
 import { Worker } from 'node:worker_threads';
 import { Fault } from '../errors.js';
+import type { StoredObject, ThreadSink } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
 import { giveSpace } from './blockSpace.js';
 import type { CodecReply, CodecRequest } from './codecWorker.js';
+import type { Verdict } from './provedBlocks.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
@@ -114,6 +116,28 @@ export class CodecPool {
         seat.ask({ op: 'release', object }).catch(() => {}); // a thread that is gone has nothing left to release
       },
     };
+  }
+
+  /**
+   * Hands a whole object in an open file to a sink, all of it on one thread.
+   * @throws Fault STORAGE_UNAVAILABLE, INTERNAL; what the sink throws, as an Error with its `code`
+   */
+  async pourFile(descriptor: number, object: StoredObject, sink: ThreadSink): Promise<Verdict> {
+    const seat = this.pick((one) => one.objects);
+    seat.objects += 1;
+    const { plainBytes, storedBytes, sha256 } = object;
+    try {
+      return (await seat.ask({ op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink }))
+        .verdict;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;
+      throw new Fault('STORAGE_UNAVAILABLE', `The stored object ${object.key} cannot be read`, {
+        hint: 'Check the storage, then try again.',
+        cause: error,
+      });
+    } finally {
+      seat.objects -= 1;
+    }
   }
 
   /** Ends the threads; what they still owed is rejected. */

@@ -85,7 +85,7 @@ export class ObjectPipeline {
     sink: ThreadSink,
     options: { signal?: AbortSignal; passed?: (plainBytes: number) => void } = {},
   ): Promise<void> {
-    const { signal, passed } = options;
+    const { signal, passed = () => {} } = options;
     allowMany(signal);
     await pourObject(this.storage, this.codecs, object, damage, sink, { signal, passed });
   }

@@ -14,7 +14,7 @@ import { frameBytes, frameHeaderBytes } from './walFormat.js';
 const readAhead = 4;
 
 /**
- * @param directory where the pages are kept; the caller removes them
+ * @param directory where the pages are kept; the caller removes it
  * @param newestFirst the segments with transactions in (replayAfter, cut]
  * @throws Fault RECOVERY_INCOMPLETE where they do not reach from one end to the other, LOG_CORRUPT, and as they are read
  */
@@ -56,7 +56,7 @@ export async function gatherLog(
     gathered.flush();
     return gathered;
   } catch (error) {
-    (gathered as NewerPages | null)?.remove();
+    (gathered as NewerPages | null)?.close();
     throw error;
   }
 }

@@ -16,10 +16,13 @@ export interface MergeArgument {
   /** The file ends here; what lies beyond is dropped. */
   end: number;
   newer: PageFiles;
+  /** Shared by all that write into the file; see Turns. */
+  turns: SharedArrayBuffer;
 }
 
 export const open: OpenSink = (argument) => {
-  const { file, at: start, end, newer } = argument as MergeArgument;
+  const { file, at: start, end, newer, turns } = argument as MergeArgument;
+  const turn = new Turns(turns);
   const out = openSync(file, 'r+');
   let patch: PagePatch;
   try {
@@ -32,11 +35,12 @@ export const open: OpenSink = (argument) => {
   return {
     take(bytes) {
       const kept = bytes.subarray(0, Math.max(0, end - at));
-      for (let from = 0; from < kept.length; from += pieceBytes) {
-        const piece = kept.subarray(from, from + pieceBytes);
-        patch.apply(piece, at + from);
-        writeAll(out, piece, at + from);
-      }
+      patch.apply(kept, at);
+      turn.take(() => {
+        for (let from = 0; from < kept.length; from += pieceBytes) {
+          writeAll(out, kept.subarray(from, from + pieceBytes), at + from);
+        }
+      });
       at += bytes.length;
     },
     end() {},
@@ -46,3 +50,30 @@ export const open: OpenSink = (argument) => {
     },
   };
 };
+
+/** Longer than a write takes; whoever has the turn then has died with it. */
+const turnPatienceMs = 10_000;
+
+/**
+ * One thread writes at a time. The file system lets only one write into a file, too, but has the others spin meanwhile,
+ * on a core that could hash.
+ */
+class Turns {
+  private readonly state: Int32Array;
+
+  constructor(shared: SharedArrayBuffer) {
+    this.state = new Int32Array(shared);
+  }
+
+  take(work: () => void): void {
+    while (Atomics.compareExchange(this.state, 0, 0, 1) !== 0) {
+      if (Atomics.wait(this.state, 0, 1, turnPatienceMs) === 'timed-out') break;
+    }
+    try {
+      work();
+    } finally {
+      Atomics.store(this.state, 0, 0);
+      Atomics.notify(this.state, 0, 1);
+    }
+  }
+}

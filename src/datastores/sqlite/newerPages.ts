@@ -8,7 +8,7 @@
  *
  * Both belong to one recovery in one process and are not synced: after a crash they are gathered again.
  */
-import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { PageSet } from './pageSet.js';
 
@@ -96,14 +96,13 @@ export class NewerPages {
     readUpTo(this.pages, into, (this.entry.readUInt32LE() - 1) * this.pageSize);
   }
 
-  remove(): void {
+  /** Lets go of the files, which go with their directory: removing them here would hold up the service's thread. */
+  close(): void {
     if (this.open) {
       closeSync(this.pages);
       closeSync(this.index);
     }
     this.open = false;
-    rmSync(this.files.pages, { force: true });
-    rmSync(this.files.index, { force: true });
   }
 }
 

@@ -42,7 +42,7 @@ export async function pageBackup(request: BackupRequest, sink: BackupSink): Prom
     const at = position(end.generation, end.ordinal);
     return { replayAfter: at, consistent: at, consistentAt: instant(end.axis), sizeBytes: dbPages * pageSize, state };
   } finally {
-    newer.remove();
+    newer.close();
   }
 }
 

@@ -73,7 +73,7 @@ export class SqliteRecovery {
   }
 
   forget({ scratch }: { scratch: string }): void {
-    this.gathered.get(scratch)?.newer.remove();
+    this.gathered.get(scratch)?.newer.close();
     this.gathered.delete(scratch);
   }
 
@@ -94,12 +94,13 @@ async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<v
   proveEveryPageHasASource(state, newer);
   const file = copyFile(context);
   for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
+  const turns = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
   const out = await WrittenFile.open(file);
   try {
     await inParallel(context.base.parts, partsAtOnce, async (part) => {
       context.signal.throwIfAborted();
       let bytes = 0;
-      const argument: MergeArgument = { file, at: part.offset, end, newer: newer.files };
+      const argument: MergeArgument = { file, at: part.offset, end, newer: newer.files, turns };
       // Once this ends without an error, the part is proved whole.
       await part.pour({ module: mergeSinkModule, argument }, (more) => {
         bytes += more;
