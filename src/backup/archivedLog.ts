@@ -50,6 +50,8 @@ export function openSegment(
     last,
     transactions,
     plainBytes: object.plainBytes,
+    pour: (sink) =>
+      pipeline.pour(object, 'LOG_CORRUPT', sink, { signal, passed: (plainBytes) => passed(plainBytes, object) }),
     read: (options?: ReadOptions) => watched(pipeline.read(object, 'LOG_CORRUPT', signal, options), object, passed),
   };
 }

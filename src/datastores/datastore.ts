@@ -242,6 +242,12 @@ export interface StoredSegment {
    * @throws Fault LOG_CORRUPT naming the object, STORAGE_UNAVAILABLE
    */
   read(options?: ReadOptions): AsyncIterable<Buffer>;
+  /**
+   * The same bytes to code that runs beside the decoding; proved whole when this resolves, with what the sink answered to
+   * its end.
+   * @throws as read() does; what the sink throws, as an Error with its `code`
+   */
+  pour(sink: ThreadSink): Promise<unknown>;
 }
 
 export type LocateTarget = { at: Instant } | { position: LogPosition };
@@ -268,7 +274,7 @@ export interface StoredPart {
    * @param passed told of plain bytes that the sink has taken
    * @throws as read() does; what the sink throws, as an Error with its `code`
    */
-  pour(sink: ThreadSink, passed?: (plainBytes: number) => void): Promise<void>;
+  pour(sink: ThreadSink, passed?: (plainBytes: number) => void): Promise<unknown>;
 }
 
 export interface StoredBackup {

@@ -94,6 +94,8 @@ export interface ObjectCodec {
   pour(block: Buffer<ArrayBuffer>): Promise<number | null>;
   /** Ends the sink, if any, and answers with the SHA-256 of everything, lower-case hex; the last call but release(). */
   digest(): Promise<string>;
+  /** What the sink answered to its end; after digest(). */
+  readonly result: unknown;
   /** Gives up the object's place, done or not. May be called twice. */
   release(): void;
 }
@@ -101,7 +103,11 @@ export interface ObjectCodec {
 export function inlineCodec(): ObjectCodec {
   const sha256 = createHash('sha256');
   let sink: SinkInThread | null = null;
+  let result: unknown;
   return {
+    get result() {
+      return result;
+    },
     hash: async (bytes) => {
       sha256.update(bytes);
       return bytes;
@@ -118,7 +124,7 @@ export function inlineCodec(): ObjectCodec {
       return sink && pourBlock(block, sink);
     },
     digest: async () => {
-      sink?.end();
+      result = sink?.end();
       return sha256.digest('hex');
     },
     release: () => {

@@ -94,6 +94,7 @@ export class CodecPool {
     const object = this.lastObject;
     seat.objects += 1;
     let open = true;
+    let result: unknown;
     return {
       hash: async (bytes) => bufferOf(await seat.ask({ op: 'hash', object, bytes })),
       decode: async (bytes) => {
@@ -108,7 +109,14 @@ export class CodecPool {
         giveSpace(bufferOf(reply));
         return reply.poured;
       },
-      digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
+      get result() {
+        return result;
+      },
+      digest: async () => {
+        const reply = await seat.ask({ op: 'digest', object });
+        result = reply.result;
+        return reply.text ?? '';
+      },
       release: () => {
         if (!open) return;
         open = false;
@@ -122,13 +130,16 @@ export class CodecPool {
    * Hands a whole object in an open file to a sink, all of it on one thread.
    * @throws Fault STORAGE_UNAVAILABLE, INTERNAL; what the sink throws, as an Error with its `code`
    */
-  async pourFile(descriptor: number, object: StoredObject, sink: ThreadSink): Promise<Verdict> {
+  async pourFile(
+    descriptor: number,
+    object: StoredObject,
+    sink: ThreadSink,
+  ): Promise<{ verdict: Verdict; result: unknown }> {
     const seat = this.pick((one) => one.objects);
     seat.objects += 1;
     const { plainBytes, storedBytes, sha256 } = object;
     try {
-      return (await seat.ask({ op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink }))
-        .verdict;
+      return await seat.ask({ op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;
       throw new Fault('STORAGE_UNAVAILABLE', `The stored object ${object.key} cannot be read`, {

@@ -26,6 +26,8 @@ export interface CodecReply {
   poured: number | null;
   /** What was found of a poured file. */
   verdict: Verdict;
+  /** What a sink answered to its end. */
+  result: unknown;
   error: { message: string; code: string | undefined } | null;
 }
 
@@ -68,7 +70,7 @@ async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Pro
     await codec.attach(sink);
     const poured = provedBlocks(object, source, findings, codec, (block) => codec.pour(block), null);
     for (let step = await poured.next(); ; step = await poured.next()) {
-      if (step.done) return { verdict: step.value };
+      if (step.done) return { verdict: step.value, result: codec.result };
       collectNowAndThen();
       await yieldToOthers();
     }
@@ -101,8 +103,7 @@ function answer(request: Synchronous): Partial<CodecReply> {
       return { poured: sink ? pourBlock(buffer(request.bytes), sink) : null, bytes: request.bytes };
     }
     case 'digest':
-      sinks.get(request.object)?.end();
-      return { text: hashOf(request.object).digest('hex') };
+      return { result: sinks.get(request.object)?.end(), text: hashOf(request.object).digest('hex') };
     case 'release':
       hashes.delete(request.object);
       sinks.get(request.object)?.close();
@@ -113,7 +114,15 @@ function answer(request: Synchronous): Partial<CodecReply> {
 
 /** Answers come in the order of the requests but for sinks, whose opening and whole files take longer. */
 parentPort?.on('message', async (request: CodecRequest) => {
-  const reply: CodecReply = { id: request.id, bytes: null, text: null, poured: null, verdict: null, error: null };
+  const reply: CodecReply = {
+    id: request.id,
+    bytes: null,
+    text: null,
+    poured: null,
+    verdict: null,
+    result: undefined,
+    error: null,
+  };
   try {
     if (request.op === 'attach') Object.assign(reply, await attach(request.object, request.sink));
     else if (request.op === 'pourFile') Object.assign(reply, await pourFile(request));

@@ -51,19 +51,19 @@ export async function pourObject(
   damage: DamageCode,
   sink: ThreadSink,
   options: { signal: AbortSignal | undefined; passed: (plainBytes: number) => void },
-): Promise<void> {
+): Promise<unknown> {
   const { signal, passed } = options;
   const stream = await open(storage, object, damage, signal);
   try {
     const file = isSmall(object) ? undefined : stream.lend?.();
     if (file) {
-      const verdict = await codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
+      const { verdict, result } = await codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
       judged(object, damage, verdict);
       passed(object.plainBytes);
       signal?.throwIfAborted();
-    } else {
-      await pourStream(stream, object, damage, codecFor(object, codecs), sink, passed);
+      return result;
     }
+    return await pourStream(stream, object, damage, codecFor(object, codecs), sink, passed);
   } catch (error) {
     throw signal?.aborted ? signal.reason : error;
   } finally {
@@ -78,10 +78,11 @@ async function pourStream(
   codec: ObjectCodec,
   sink: ThreadSink,
   passed: (plainBytes: number) => void,
-): Promise<void> {
+): Promise<unknown> {
   try {
     await codec.attach(sink);
     for await (const bytes of streamed(stream, object, damage, codec, (block) => codec.pour(block))) passed(bytes);
+    return codec.result;
   } finally {
     codec.release();
   }

@@ -75,7 +75,8 @@ export class ObjectPipeline {
 
   /**
    * Hands an object's plain bytes, in order, to a sink that runs on the thread that decodes them. Only when this has
-   * resolved were they all of them and the right ones: use nothing of what the sink made of them before.
+   * resolved were they all of them and the right ones: use nothing of what the sink made of them before. Resolves with what the
+   * sink answered to its end.
    * @param options.passed told of plain bytes when the sink has taken them
    * @throws as read() does; what the sink throws, as an Error with its `code`
    */
@@ -84,10 +85,10 @@ export class ObjectPipeline {
     damage: DamageCode,
     sink: ThreadSink,
     options: { signal?: AbortSignal; passed?: (plainBytes: number) => void } = {},
-  ): Promise<void> {
+  ): Promise<unknown> {
     const { signal, passed = () => {} } = options;
     allowMany(signal);
-    await pourObject(this.storage, this.codecs, object, damage, sink, { signal, passed });
+    return pourObject(this.storage, this.codecs, object, damage, sink, { signal, passed });
   }
 
   /** Ends the threads. What is still being written or read fails. */

@@ -28,13 +28,14 @@ test('a sink gets every byte in order, raw or compressed, small or large', async
       const object = await pipeline.write('o', inPieces(plain));
       const file = path.join(out, `${size}-${kind}`);
       let passed = 0;
-      await pipeline.pour(object, 'LOG_CORRUPT', fileSink(file), {
+      const result = await pipeline.pour(object, 'LOG_CORRUPT', fileSink(file), {
         passed: (more) => {
           passed += more;
         },
       });
       assert.ok((await readFile(file)).equals(plain), `${size} bytes`);
       assert.equal(passed, size);
+      assert.deepEqual(result, { taken: size });
       assert.ok(existsSync(`${file}.ended`));
       assert.equal(await closed(file), 'once');
     }

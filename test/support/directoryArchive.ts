@@ -243,7 +243,8 @@ export class DirectoryArchive implements LogSink {
 
 export function stored(segment: ArchivedSegment): StoredSegment {
   const { after, last, transactions, plainBytes, file } = segment;
-  return { after, last, transactions, plainBytes, read: () => createReadStream(file) };
+  const read = () => createReadStream(file) as AsyncIterable<Buffer>;
+  return { after, last, transactions, plainBytes, read, pour: (to) => poured(read(), to) };
 }
 
 async function writeFileFrom(file: string, content: AsyncIterable<Buffer> | Iterable<Buffer>): Promise<number> {

@@ -25,6 +25,7 @@ export const open: OpenSink = (argument) => {
     },
     end() {
       writeFileSync(`${file}.ended`, '');
+      return { taken };
     },
     close() {
       appendFileSync(`${file}.closed`, 'once');

@@ -5,7 +5,7 @@ export async function poured(
   bytes: AsyncIterable<Buffer>,
   { module, argument }: ThreadSink,
   passed: (plainBytes: number) => void = () => {},
-): Promise<void> {
+): Promise<unknown> {
   const { open } = (await import(module)) as { open: OpenSink };
   const sink = open(structuredClone(argument));
   try {
@@ -13,7 +13,7 @@ export async function poured(
       sink.take(chunk);
       passed(chunk.length);
     }
-    sink.end();
+    return sink.end();
   } finally {
     sink.close();
   }

@@ -2,6 +2,7 @@
 import { closeSync, openSync } from 'node:fs';
 import type { OpenSink } from '../../model.js';
 import { type PageFiles, PagePatch, writeAll } from './newerPages.js';
+import { Turns } from './turns.js';
 
 export const mergeSinkModule = import.meta.url;
 
@@ -16,7 +17,7 @@ export interface MergeArgument {
   /** The file ends here; what lies beyond is dropped. */
   end: number;
   newer: PageFiles;
-  /** Shared by all that write into the file; see Turns. */
+  /** Shared by all that write into the file. */
   turns: SharedArrayBuffer;
 }
 
@@ -50,30 +51,3 @@ export const open: OpenSink = (argument) => {
     },
   };
 };
-
-/** Longer than a write takes; whoever has the turn then has died with it. */
-const turnPatienceMs = 10_000;
-
-/**
- * One thread writes at a time. The file system lets only one write into a file, too, but has the others spin meanwhile,
- * on a core that could hash.
- */
-class Turns {
-  private readonly state: Int32Array;
-
-  constructor(shared: SharedArrayBuffer) {
-    this.state = new Int32Array(shared);
-  }
-
-  take(work: () => void): void {
-    while (Atomics.compareExchange(this.state, 0, 0, 1) !== 0) {
-      if (Atomics.wait(this.state, 0, 1, turnPatienceMs) === 'timed-out') break;
-    }
-    try {
-      work();
-    } finally {
-      Atomics.store(this.state, 0, 0);
-      Atomics.notify(this.state, 0, 1);
-    }
-  }
-}

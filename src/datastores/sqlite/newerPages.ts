@@ -11,6 +11,7 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { PageSet } from './pageSet.js';
+import { Turns } from './turns.js';
 
 /** Pages are written in pieces that stay in the processor's cache on the way. */
 const batchBytes = 128 << 10;
@@ -21,26 +22,81 @@ export interface PageFiles {
   pageSize: number;
 }
 
+/** What threads need that put pages into the same file. */
+export interface SharedPages {
+  file: string;
+  pageSize: number;
+  /** How many places were given away. */
+  places: SharedArrayBuffer;
+  turns: SharedArrayBuffer;
+}
+
+/** Page numbers, and where each one's content was put. */
+export interface PlacedPages {
+  numbers: Uint32Array;
+  places: Uint32Array;
+}
+
+/** Appends pages to the file that all share, and remembers where. */
+export class PageAppender {
+  private readonly batch: Buffer;
+  private readonly places: Int32Array;
+  private readonly turns: Turns;
+  private batched = 0;
+  private readonly numbers: number[] = [];
+  private readonly at: number[] = [];
+
+  constructor(
+    private readonly file: number,
+    private readonly shared: SharedPages,
+  ) {
+    this.batch = Buffer.allocUnsafeSlow(Math.max(batchBytes, shared.pageSize));
+    this.places = new Int32Array(shared.places);
+    this.turns = new Turns(shared.turns);
+  }
+
+  append(page: number, content: Uint8Array): void {
+    if (this.batched + content.length > this.batch.length) this.flush();
+    this.batch.set(content, this.batched);
+    this.batched += content.length;
+    this.numbers.push(page);
+  }
+
+  /** Everything that was appended since the last end(). */
+  end(): PlacedPages {
+    this.flush();
+    return { numbers: Uint32Array.from(this.numbers.splice(0)), places: Uint32Array.from(this.at.splice(0)) };
+  }
+
+  private flush(): void {
+    const { pageSize } = this.shared;
+    const count = this.batched / pageSize;
+    const start = Atomics.add(this.places, 0, count);
+    this.turns.take(() => writeAll(this.file, this.batch.subarray(0, this.batched), start * pageSize));
+    for (let i = 1; i <= count; i++) this.at.push(start + i);
+    this.batched = 0;
+  }
+}
+
 export class NewerPages {
-  private readonly set: PageSet;
+  private set: PageSet | null = null;
   private readonly pages: number;
   private readonly index: number;
-  private readonly batch: Buffer;
-  private batched = 0;
-  private count = 0;
   private readonly entry = Buffer.alloc(4);
+  private readonly own: PageAppender;
+  readonly shared: SharedPages;
+  private count = 0;
   private open = true;
 
-  /** @param dbPages pages beyond this are not kept */
   constructor(
     private readonly directory: string,
     readonly pageSize: number,
-    readonly dbPages: number,
   ) {
-    this.set = new PageSet(dbPages);
-    this.batch = Buffer.allocUnsafeSlow(Math.max(batchBytes, pageSize));
-    this.pages = openSync(this.files.pages, 'w+', 0o600);
-    this.index = openSync(this.files.index, 'w+', 0o600);
+    const { pages, index } = this.files;
+    this.shared = { file: pages, pageSize, places: new SharedArrayBuffer(4), turns: Turns.shared() };
+    this.pages = openSync(pages, 'w+', 0o600);
+    this.index = openSync(index, 'w+', 0o600);
+    this.own = new PageAppender(this.pages, this.shared);
   }
 
   get files(): PageFiles {
@@ -48,28 +104,43 @@ export class NewerPages {
     return { pages: path.join(directory, 'newer.pages'), index: path.join(directory, 'newer.index'), pageSize };
   }
 
-  has(page: number): boolean {
-    return this.set.has(page);
+  /** The size of the database in pages, to be said before the first page; only the first call counts. */
+  limitTo(dbPages: number): void {
+    this.set ??= new PageSet(dbPages);
   }
 
-  /** True where this is the newest version of the page and its content is to follow. */
+  get dbPages(): number {
+    return this.set?.pages ?? 0;
+  }
+
+  has(page: number): boolean {
+    return this.set?.has(page) ?? false;
+  }
+
+  /** Keeps those of the versions, which threads have put into the file, that no newer one was kept of. */
+  keep({ numbers, places }: PlacedPages): void {
+    for (const [i, page] of numbers.entries()) if (this.claim(page)) this.place(page, places[i] ?? 0);
+  }
+
+  /** True where there is no newer version of the page; its content is to follow before flush(). */
   claim(page: number): boolean {
-    return this.set.add(page);
+    return this.set?.add(page) ?? false;
   }
 
   /** The content of a page that was claimed. */
   put(page: number, content: Uint8Array): void {
-    if (this.batched + this.pageSize > this.batch.length) this.flush();
-    this.batch.set(content, this.batched);
-    this.batched += this.pageSize;
-    this.count += 1;
-    this.entry.writeUInt32LE(this.count);
-    writeAll(this.index, this.entry, 4 * page);
+    this.own.append(page, content);
   }
 
   flush(): void {
-    writeAll(this.pages, this.batch.subarray(0, this.batched), this.count * this.pageSize - this.batched);
-    this.batched = 0;
+    const { numbers, places } = this.own.end();
+    for (const [i, page] of numbers.entries()) this.place(page, places[i] ?? 0);
+  }
+
+  private place(page: number, place: number): void {
+    this.count += 1;
+    this.entry.writeUInt32LE(place);
+    writeAll(this.index, this.entry, 4 * page);
   }
 
   /** How many pages there are. */
@@ -81,7 +152,7 @@ export class NewerPages {
   *groups(atOnce: number): Generator<number[]> {
     let group: number[] = [];
     for (let page = 1; page <= this.dbPages; page++) {
-      if (!this.set.has(page)) continue;
+      if (!this.has(page)) continue;
       group.push(page);
       if (group.length < atOnce) continue;
       yield group;

@@ -16,6 +16,7 @@ import { type NewerPages, PagePatch } from './newerPages.js';
 import { addPages } from './pageBackup.js';
 import { position } from './position.js';
 import { scopeOf } from './replayScope.js';
+import { Turns } from './turns.js';
 import { WrittenFile } from './writtenFile.js';
 
 /** Parts read at the same time: hashing, decompression and writing of each run on threads of their own. */
@@ -94,7 +95,7 @@ async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<v
   proveEveryPageHasASource(state, newer);
   const file = copyFile(context);
   for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
-  const turns = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const turns = Turns.shared();
   const out = await WrittenFile.open(file);
   try {
     await inParallel(context.base.parts, partsAtOnce, async (part) => {

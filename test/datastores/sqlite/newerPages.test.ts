@@ -12,7 +12,8 @@ test('each byte of a patched base is the newest version', async (t) => {
     const below = (limit: number) => Math.floor(random() * limit);
     for (const pageSize of [512, 4096, 65_536]) {
       const dbPages = 1 + below(200);
-      const newer = new NewerPages(await scratchDir(t), pageSize, dbPages);
+      const newer = new NewerPages(await scratchDir(t), pageSize);
+      newer.limitTo(dbPages);
       const expected = randomBytes(dbPages * pageSize);
       const base = Buffer.from(expected);
       for (let n = below(3 * dbPages); n > 0; n -= 1) {

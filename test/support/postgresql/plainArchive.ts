@@ -72,6 +72,7 @@ export class PlainArchive implements LogSink {
       continuation: JSON.parse(JSON.stringify(segment.continuation)),
       plainBytes,
       read: () => createReadStream(file) as AsyncIterable<Buffer>,
+      pour: (to) => poured(createReadStream(file) as AsyncIterable<Buffer>, to),
     });
     this.notify();
   }
