@@ -13,7 +13,7 @@ const hints: Record<string, string> = {
   BAD_USER_INPUT: 'Compare the variables with the types the document declares for them.',
   BAD_REQUEST: 'Send a POST with content-type application/json and a body of { query, variables, operationName }.',
   OPERATION_RESOLUTION_FAILURE: 'Name one of the operations in the document as operationName.',
-  PERSISTED_QUERY_NOT_SUPPORTED: 'Send the whole document as query.',
+  PERSISTED_QUERY_NOT_FOUND: 'Send the whole document as query, together with its hash.',
 };
 
 export interface ErrorExtensions {
