@@ -23,15 +23,22 @@ export function puttingDocument(gate: Gate, logger: Logger) {
       await refuse(request, reply, logger, thrown);
       return;
     }
-    if (text === undefined || text === named.query) return;
-    if (request.method === 'GET') {
-      const { searchParams } = addressOf(request);
-      searchParams.set('query', text);
-      request.raw.url = `/graphql?${searchParams}`;
-    } else {
-      request.body = { ...asked, query: text };
+    if (text === undefined || !isNamedByHash(named)) return;
+    // The hash has been looked at, and Apollo Server would look again.
+    const { extensions: _looked, ...rest } = asked as Record<string, unknown>;
+    if (request.method !== 'GET') {
+      request.body = { ...rest, query: text };
+      return;
     }
+    const { searchParams } = addressOf(request);
+    searchParams.delete('extensions');
+    searchParams.set('query', text);
+    request.raw.url = `/graphql?${searchParams}`;
   };
+}
+
+function isNamedByHash({ extensions }: NamedDocument): boolean {
+  return typeof extensions === 'object' && extensions !== null && 'persistedQuery' in extensions;
 }
 
 function addressOf(request: FastifyRequest): URL {

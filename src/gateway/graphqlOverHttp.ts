@@ -8,6 +8,7 @@ import {
   ApolloServerPluginUsageReportingDisabled,
 } from '@apollo/server/plugin/disabled';
 import type { Logger } from 'pino';
+import { type Fault, invalidArgument } from '../errors.js';
 import { answerStatus } from './answerStatus.js';
 import type { GatewayContext } from './context.js';
 import { publicError } from './errorShape.js';
@@ -53,6 +54,7 @@ function costLimit(gate: Gate): ApolloServerPlugin<GatewayContext> {
         async didResolveOperation({ document, operation, request, contextValue }) {
           if (!operation) return;
           try {
+            if (operation.operation === 'subscription') throw streamNeeded();
             gate.admit(contextValue.callerKey, document, operation, request.variables);
           } catch (thrown) {
             throw asGraphqlError(thrown, { status: 400 });
@@ -61,6 +63,15 @@ function costLimit(gate: Gate): ApolloServerPlugin<GatewayContext> {
       };
     },
   };
+}
+
+/** Executed like a query it would fail somewhere inside. */
+function streamNeeded(): Fault {
+  return invalidArgument(
+    'query',
+    'A subscription is answered with a stream',
+    'Use a WebSocket with the sub-protocol graphql-transport-ws, or a POST that accepts text/event-stream.',
+  );
 }
 
 function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {

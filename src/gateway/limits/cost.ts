@@ -19,6 +19,7 @@ import {
   type OperationDefinitionNode,
   type SelectionSetNode,
   typeFromAST,
+  valueFromASTUntyped,
 } from 'graphql';
 import { Fault } from '../../errors.js';
 
@@ -68,9 +69,10 @@ export function costOf(
   schema: GraphQLSchema,
   document: DocumentNode,
   operation: OperationDefinitionNode,
-  variables: Variables,
+  given: Variables,
   most = Number.POSITIVE_INFINITY,
 ): number {
+  const variables = { ...defaultsOf(operation), ...given };
   const fragments = new Map<string, FragmentDefinitionNode>();
   for (const definition of document.definitions) {
     if (definition.kind === Kind.FRAGMENT_DEFINITION) fragments.set(definition.name.value, definition);
@@ -177,6 +179,15 @@ function listSize(
   // What is no size is refused when it runs.
   if (typeof first === 'number') return Math.max(1, first);
   return LIST_SIZES[`${parent.name}.${field.name}`] ?? 1;
+}
+
+/** As far as sizes can be told by them. */
+function defaultsOf({ variableDefinitions = [] }: OperationDefinitionNode): Variables {
+  const defaults: Record<string, unknown> = {};
+  for (const { variable, defaultValue } of variableDefinitions) {
+    if (defaultValue) defaults[variable.name.value] = valueFromASTUntyped(defaultValue);
+  }
+  return defaults;
 }
 
 /** @throws Fault OPERATION_TOO_COSTLY */
