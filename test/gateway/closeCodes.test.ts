@@ -19,13 +19,16 @@ async function endOf(t: TestContext, { port }: GatewayUnderTest, sent: (string |
     protocol === '' ? [] : (protocol ?? 'graphql-transport-ws'),
   );
   t.after(() => socket.terminate());
-  await once(socket, 'open');
+  const signal = AbortSignal.timeout(20_000);
+  const closed = once(socket, 'close', { signal });
+  await once(socket, 'open', { signal });
   for (const message of sent) {
-    socket.send(message);
+    if (socket.readyState === socket.OPEN) socket.send(message);
     // What follows it too closely comes before its answer, and that is another mistake.
-    if (message === init && sent.indexOf(init) === sent.lastIndexOf(init)) await once(socket, 'message');
+    const answered = message === init && sent.indexOf(init) === sent.lastIndexOf(init);
+    if (answered) await Promise.race([once(socket, 'message', { signal }), closed]);
   }
-  const [code, reason] = await once(socket, 'close', { signal: AbortSignal.timeout(20_000) });
+  const [code, reason] = await closed;
   return { code: Number(code), reason: String(reason) };
 }
 
@@ -74,7 +77,7 @@ test('another sub-protocol, or none, is 4406', async (t) => {
   assert.equal((await endOf(t, gateway, [init], '')).code, 4406);
   // A client whose protocols are all unknown fails by itself where the server takes none: it is told in no frame.
   const socket = new WebSocket(`ws://127.0.0.1:${gateway.port}/graphql`, 'graphql-ws');
-  await once(socket, 'error');
+  await once(socket, 'error', { signal: AbortSignal.timeout(20_000) });
 });
 
 test('no token is 4403, and a connection that comes back with one is let in', async (t) => {
