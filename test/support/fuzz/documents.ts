@@ -99,7 +99,7 @@ export class Documents {
     if (isNonNullType(type)) return this.value(type.ofType);
     if (dice.chance(0.1)) return null;
     if (isListType(type)) {
-      const length = dice.chance(0.01) ? 40_000 : dice.below(4);
+      const length = dice.chance(0.003) ? 40_000 : dice.below(4);
       const one = this.value(type.ofType);
       return Array.from({ length }, () => (length > 100 ? one : this.value(type.ofType)));
     }
@@ -125,7 +125,7 @@ export class Documents {
 
   private hurtful(): string {
     const { dice } = this;
-    const many = 1 + dice.below(dice.chance(0.3) ? 6_000 : 60);
+    const many = 1 + dice.below(dice.chance(0.1) ? 6_000 : 60);
     const nested = (open: string, inner: string, close: string) => open.repeat(many) + inner + close.repeat(many);
     return dice.pick([
       () => `{ ${nested('a {', 'b', '}')} }`,
