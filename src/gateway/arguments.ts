@@ -91,6 +91,11 @@ export function checkVolume(sizeGiB: number | null | undefined): number | null {
   return sizeGiB;
 }
 
+/** Values of an enumeration: a caller may list one as often as a body is long, and each becomes a parameter of a statement. */
+export function distinct<Value>(values: readonly Value[]): Value[] {
+  return [...new Set(values)];
+}
+
 /** One of the two, or neither for the latest recoverable point. @throws Fault INVALID_ARGUMENT for both */
 export function checkTarget(
   pointInTime: Instant | null | undefined,
