@@ -83,6 +83,8 @@ function innermost(thrown: unknown): unknown {
 /** Null for what is not the caller's mistake. */
 function codeOfMistake(code: unknown, thrown: unknown): string | null {
   if (typeof code === 'string' && code in hints) return code;
+  // Of very many mistakes in variables the last is that there are no more to be told, and points at nothing.
+  if (thrown instanceof GraphQLError && !thrown.originalError && !thrown.nodes && !thrown.path) return 'BAD_USER_INPUT';
   // Coercing arguments and variables fails with an error that points at them; a failing resolver's points at its field.
   for (const layer of layers(thrown)) {
     const kind = layer instanceof GraphQLError ? layer.nodes?.[0]?.kind : undefined;

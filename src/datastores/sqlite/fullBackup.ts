@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../datastore.js';
-import { databaseFile } from './databasePaths.js';
+import { databaseFile, refuseLinks } from './databasePaths.js';
 import { position } from './position.js';
 import { SqliteCapture } from './sqliteCapture.js';
 
@@ -41,6 +41,7 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
     throw new Fault('DATASTORE_NOT_SUPPORTED', `SQLite has no ${request.type} backups yet`);
   }
   const start = await capture.fenceAfterRestart(signal);
+  await refuseLinks(databaseFile(instance), instance.home);
   const file = await open(databaseFile(instance), 'r');
   let bytes = 0;
   try {
