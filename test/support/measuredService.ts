@@ -1,7 +1,8 @@
 /**
- * The service's own wiring. When it gets SIGUSR2 it says how much memory is in use, after collecting garbage, and which errors
- * it has logged; of its log it writes only the line that says that it is ready.
+ * The service's own wiring. When it gets SIGUSR2 it says how much memory is in use, after collecting garbage, which errors
+ * it has logged, and how long it was deaf at most; of its log it writes only the line that says that it is ready.
  */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { pino } from 'pino';
@@ -10,6 +11,9 @@ import { startService } from '../../src/main.js';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
+
+const delays = monitorEventLoopDelay({ resolution: 20 });
+delays.enable();
 
 const errors: string[] = [];
 const log = {
@@ -25,7 +29,9 @@ process.on('SIGUSR2', () => {
   collect();
   collect();
   const { heapUsed, external } = process.memoryUsage();
-  process.stdout.write(`${JSON.stringify({ msg: 'memory', bytes: heapUsed + external, errors })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ msg: 'memory', bytes: heapUsed + external, errors, longestTurnMs: delays.max / 1e6 })}\n`,
+  );
 });
 process.once('SIGTERM', () => void started.then((service) => service.stop()).then(() => process.exit(0)));
 await started;
