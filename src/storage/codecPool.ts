@@ -5,13 +5,14 @@
 import { Worker } from 'node:worker_threads';
 import { Fault } from '../errors.js';
 import type { ObjectCodec } from './blockCodec.js';
+import { giveSpace } from './blockSpace.js';
 import type { CodecReply, CodecRequest } from './codecWorker.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 interface Waiter {
   resolve(reply: CodecReply): void;
-  reject(error: Fault): void;
+  reject(error: Error): void;
 }
 
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
@@ -64,7 +65,7 @@ class Seat {
     // terminate() counts on a thread that keeps the process alive until it has ended.
     if (this.waiting.size === 0 && !this.ending) this.worker.unref();
     if (reply.error === null) waiter?.resolve(reply);
-    else waiter?.reject(new Fault('INTERNAL', 'A block could not be compressed', { cause: new Error(reply.error) }));
+    else waiter?.reject(Object.assign(new Error(reply.error.message), { code: reply.error.code }));
   }
 }
 
@@ -96,6 +97,14 @@ export class CodecPool {
       decode: async (bytes) => {
         const reply = await seat.ask({ op: 'decode', object, bytes });
         return reply.bytes ? bufferOf(reply) : null;
+      },
+      attach: async (sink) => {
+        await seat.ask({ op: 'attach', object, sink });
+      },
+      pour: async (bytes) => {
+        const reply = await seat.ask({ op: 'pour', object, bytes });
+        giveSpace(bufferOf(reply));
+        return reply.poured;
       },
       digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
       release: () => {

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { Fault } from '../errors.js';
-import type { StoredObject } from '../model.js';
+import type { StoredObject, ThreadSink } from '../model.js';
 import { inlineCodec, type ObjectCodec } from './blockCodec.js';
 import { giveSpace, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
@@ -51,7 +51,40 @@ export async function* readObject(
   damage: DamageCode,
   options: { signal: AbortSignal | undefined; reuse: boolean },
 ): AsyncGenerator<Buffer, void, undefined> {
-  const { signal, reuse } = options;
+  const work = async (codec: ObjectCodec) => (block: Buffer<ArrayBuffer>) => codec.decode(block);
+  for await (const plain of provedBlocks(storage, codecs, object, damage, options.signal, work)) {
+    yield plain;
+    if (options.reuse) giveSpace(plain);
+  }
+}
+
+/** Hands an object's plain bytes to a sink beside the codec; see ObjectPipeline.pour. */
+export async function pourObject(
+  storage: Storage,
+  codecs: CodecPool,
+  object: StoredObject,
+  damage: DamageCode,
+  sink: ThreadSink,
+  options: { signal: AbortSignal | undefined; passed: ((plainBytes: number) => void) | undefined },
+): Promise<void> {
+  const work = async (codec: ObjectCodec) => {
+    await codec.attach(sink);
+    return (block: Buffer<ArrayBuffer>) => codec.pour(block);
+  };
+  for await (const plainBytes of provedBlocks(storage, codecs, object, damage, options.signal, work)) {
+    options.passed?.(plainBytes);
+  }
+}
+
+/** What `work` answers for each block, in order; it is told of no more blocks once there was a defect. */
+async function* provedBlocks<T extends number | Buffer>(
+  storage: Storage,
+  codecs: CodecPool,
+  object: StoredObject,
+  damage: DamageCode,
+  signal: AbortSignal | undefined,
+  work: (codec: ObjectCodec) => Promise<(block: Buffer<ArrayBuffer>) => Promise<T | null>>,
+): AsyncGenerator<T, void, undefined> {
   signal?.throwIfAborted();
   const stream = await storage.get(object.key, signal);
   if (!stream) throw damaged(object, damage, 'missing');
@@ -61,11 +94,10 @@ export async function* readObject(
   try {
     codec = Math.max(object.plainBytes, object.storedBytes) <= SMALL_BYTES ? inlineCodec() : codecs.open();
     const source = new StoredBytes(stream, object.storedBytes, findings);
-    const answers = readAhead(decodedBlocks(source, codec, findings), BLOCKS_AHEAD, () => stream.destroy());
-    for await (const { answer } of answers) {
-      const plain = await answer;
-      if (plain && !findings.problem) yield plain;
-      if (plain && reuse) giveSpace(plain);
+    const steps = decodedBlocks(source, codec, await work(codec), findings);
+    for await (const { answer } of readAhead(steps, BLOCKS_AHEAD, () => stream.destroy())) {
+      const done = await answer;
+      if (done !== null && !findings.problem) yield done;
     }
     const verdict = judge(object, findings, await codec.digest());
     if (verdict === 'version') throw unknownVersion(object);
@@ -79,17 +111,18 @@ export async function* readObject(
   }
 }
 
-/** Answers for all stored bytes in order: a block's plain bytes, or null where there are none to give. */
-async function* decodedBlocks(
+/** Answers for all stored bytes in order: what became of a block, or null where there was none. */
+async function* decodedBlocks<T>(
   source: StoredBytes,
   codec: ObjectCodec,
+  work: (block: Buffer<ArrayBuffer>) => Promise<T | null>,
   findings: Findings,
-): AsyncGenerator<Pending<Buffer | null>, void, undefined> {
+): AsyncGenerator<Pending<T | null>, void, undefined> {
   const hash = (bytes: Buffer<ArrayBuffer>) => pending(codec.hash(bytes).then(() => null));
   const decode = async (block: Buffer<ArrayBuffer>) => {
-    const plain = await codec.decode(block);
-    if (!plain) findings.problem ??= 'format';
-    return plain;
+    const done = await work(block);
+    if (done === null) findings.problem ??= 'format';
+    return done;
   };
 
   const header = await source.take(HEADER_BYTES);

@@ -38,6 +38,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
   const captures = new Set<WalCapture>();
 
   const recovery: RecoveryDriver = {
+    order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'],
     restoreBase: (context) => restoreBase(context, runAs()),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {

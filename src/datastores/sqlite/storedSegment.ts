@@ -30,11 +30,9 @@ export async function segmentHead(segment: StoredSegment, stretch: string): Prom
   return head;
 }
 
-/** What was thrown while a segment was read, as a Fault. */
+/** What was thrown while a segment was read; as a Fault where it is the segment's own. */
 export function asFault(segment: StoredSegment, error: unknown): Error {
-  if (error instanceof Fault || !(error instanceof Error)) return error as Error;
-  // An aborted signal's reason passes as it is.
-  if (error.name === 'AbortError') return error;
+  if (!(error instanceof BadSegment)) return error as Error;
   const what = `The log segment with transactions ${segment.after + 1} to ${segment.last} cannot be used: ${error.message}`;
   return new Fault('LOG_CORRUPT', what, {
     hint: 'Recover to a point before it, or take a new backup so that later points can be reached.',

@@ -1,0 +1,48 @@
+/** Runs beside the codec: writes a part of a base into the new database file, with newer pages in the place of its own. */
+import { closeSync, openSync } from 'node:fs';
+import type { OpenSink } from '../../model.js';
+import { type PageFiles, PagePatch, writeAll } from './newerPages.js';
+
+export const mergeSinkModule = import.meta.url;
+
+/** Pieces that stay in the processor's cache between being decoded, patched and written. */
+const pieceBytes = 128 << 10;
+
+export interface MergeArgument {
+  /** The database file, which exists. */
+  file: string;
+  /** Where the bytes to come begin in it. */
+  at: number;
+  /** The file ends here; what lies beyond is dropped. */
+  end: number;
+  newer: PageFiles;
+}
+
+export const open: OpenSink = (argument) => {
+  const { file, at: start, end, newer } = argument as MergeArgument;
+  const out = openSync(file, 'r+');
+  let patch: PagePatch;
+  try {
+    patch = new PagePatch(newer);
+  } catch (error) {
+    closeSync(out);
+    throw error;
+  }
+  let at = start;
+  return {
+    take(bytes) {
+      const kept = bytes.subarray(0, Math.max(0, end - at));
+      for (let from = 0; from < kept.length; from += pieceBytes) {
+        const piece = kept.subarray(from, from + pieceBytes);
+        patch.apply(piece, at + from);
+        writeAll(out, piece, at + from);
+      }
+      at += bytes.length;
+    },
+    end() {},
+    close() {
+      closeSync(out);
+      patch.close();
+    },
+  };
+};
