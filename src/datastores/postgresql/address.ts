@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../errors.js';
+import type { NetworkBounds, Resolved } from './networks.js';
 
 export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
@@ -21,6 +22,8 @@ export interface ServerAddress {
   sslRootCert: string | null;
   sslCert: string | null;
   sslKey: string | null;
+  /** Where a connection may lead; null for the service's own servers. */
+  bounds: NetworkBounds | null;
 }
 
 const HINT =
@@ -28,7 +31,7 @@ const HINT =
 const PARAMETERS = ['host', 'port', 'user', 'password', 'dbname', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey'];
 
 /** @throws Fault INVALID_ARGUMENT (connectionUri); the message never repeats the URI */
-export function parseConnectionUri(uri: string): ServerAddress {
+export function parseConnectionUri(uri: string, bounds: NetworkBounds | null): ServerAddress {
   if (!/^postgres(ql)?:\/\//.test(uri)) throw wrong('The connection URI does not begin with postgresql://');
   if (!URL.canParse(uri)) throw wrong('The connection URI cannot be read');
   const url = new URL(uri);
@@ -54,6 +57,7 @@ export function parseConnectionUri(uri: string): ServerAddress {
     sslRootCert: parameter('sslrootcert'),
     sslCert: parameter('sslcert'),
     sslKey: parameter('sslkey'),
+    bounds,
   };
 }
 
@@ -85,10 +89,30 @@ export function uriOf(address: ServerAddress): string {
   return `postgresql://${authority}/${encodeURIComponent(database)}${tail}`;
 }
 
-/** For PostgreSQL's own programs: everything goes through the environment. */
-export function libpqEnvironment(address: ServerAddress, applicationName: string): Record<string, string> {
+/**
+ * The addresses that may be connected to; null where the host says it, a socket or a server of the service's own.
+ * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE
+ */
+export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<Resolved[] | null> {
+  if (bounds === null) return null;
+  if (!host.startsWith('/')) return await bounds.resolve(host);
+  bounds.checkSocket();
+  return null;
+}
+
+/**
+ * For PostgreSQL's own programs: everything goes through the environment.
+ * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE
+ */
+export async function libpqEnvironment(
+  address: ServerAddress,
+  applicationName: string,
+): Promise<Record<string, string>> {
+  const resolved = await resolvedWithin(address);
   return {
-    PGHOST: address.host,
+    // The name once for each of its addresses; it is what a certificate is checked for.
+    PGHOST: resolved ? resolved.map(() => address.host).join(',') : address.host,
+    ...(resolved ? { PGHOSTADDR: resolved.map((each) => each.address).join(',') } : {}),
     PGPORT: String(address.port),
     PGUSER: address.user,
     PGDATABASE: address.database,

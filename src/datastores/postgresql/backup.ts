@@ -117,7 +117,7 @@ async function streamBase(
       '--progress',
       '--verbose',
     ],
-    { runAs: null, env: libpqEnvironment(capture.address, 'pitr_base') },
+    { runAs: null, env: await libpqEnvironment(capture.address, 'pitr_base') },
   );
   const said = new Said();
   child.stderr?.on('data', (chunk: Buffer) => said.hear(chunk.toString()));

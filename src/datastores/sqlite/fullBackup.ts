@@ -9,7 +9,7 @@ import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../datastore.js';
 import type { FullBackupState } from './backupState.js';
-import { databaseFile } from './databasePaths.js';
+import { databaseFile, refuseLinks } from './databasePaths.js';
 import { position } from './position.js';
 import { SqliteCapture } from './sqliteCapture.js';
 
@@ -20,6 +20,7 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
   const { instance, signal } = request;
   const capture = captureOf(request);
   const start = await capture.fenceAfterRestart(signal);
+  await refuseLinks(databaseFile(instance), instance.home);
   const file = await open(databaseFile(instance), 'r');
   let bytes = 0;
   try {
