@@ -9,16 +9,23 @@ import {
 } from '@apollo/server/plugin/disabled';
 import type { GraphQLSchema } from 'graphql';
 import type { Logger } from 'pino';
+import { RequestScope } from '../requestScope.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 import type { GatewayContext } from './context.js';
 import { depthLimit } from './depthLimit.js';
 import { publicError } from './errorShape.js';
 import { logCause, logOperation } from './operationLog.js';
+import { OperationWatch } from './operationWatch.js';
 
 /** Far more than any sensible document has; stops one that only costs time to parse. */
 export const MOST_TOKENS = 10_000;
 
 /** Not started yet. */
-export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServer<GatewayContext> {
+export function createApollo(
+  schema: GraphQLSchema,
+  logger: Logger,
+  telemetry: Telemetry,
+): ApolloServer<GatewayContext> {
   return new ApolloServer<GatewayContext>({
     schema,
     logger,
@@ -30,7 +37,7 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
     stopOnTerminationSignals: false,
     parseOptions: { maxTokens: MOST_TOKENS },
     validationRules: [depthLimit],
-    formatError: publicError,
+    formatError: (formatted, thrown) => publicError(formatted, thrown),
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
       ApolloServerPluginCacheControlDisabled(),
@@ -40,6 +47,7 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
       ApolloServerPluginUsageReportingDisabled(),
       ApolloServerPluginSchemaReportingDisabled(),
       operationLog(logger),
+      operationWatch(telemetry),
     ],
   });
 }
@@ -64,6 +72,32 @@ function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
             startedAt,
             codes,
           });
+        },
+      };
+    },
+  };
+}
+
+/** The span is the one that everything done for the operation comes under, a recovery that it starts too. */
+function operationWatch(telemetry: Telemetry): ApolloServerPlugin<GatewayContext> {
+  return {
+    async requestDidStart({ contextValue: { requestId, caller } }) {
+      const scope = RequestScope.current;
+      const watch = new OperationWatch(telemetry, 'http', {
+        requestId,
+        caller,
+        traceparent: scope?.traceparent ?? null,
+      });
+      if (scope) scope.traceparent = watch.traceparent;
+      return {
+        async didResolveOperation({ document, operation }) {
+          if (operation) watch.resolved(document, operation);
+        },
+        async didEncounterErrors({ errors }) {
+          for (const error of errors) watch.failed(publicError(error.toJSON(), error));
+        },
+        async willSendResponse() {
+          watch.end();
         },
       };
     },

@@ -3,25 +3,32 @@
 import type { IncomingMessage } from 'node:http';
 import {
   type ExecutionArgs,
+  execute,
   GraphQLError,
   type GraphQLSchema,
   getOperationAST,
   parse,
   specifiedRules,
+  subscribe,
   validate,
 } from 'graphql';
 import { CloseCode, type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import { Fault } from '../errors.js';
+import { RequestScope } from '../requestScope.js';
 import type { Services } from '../services.js';
-import { createContext } from './context.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
+import { wellFormedTraceparent } from '../telemetry/tracing.js';
+import { createContext, type GatewayContext } from './context.js';
 import { depthLimit } from './depthLimit.js';
 import { type PublicError, publicError } from './errorShape.js';
 import { MOST_TOKENS } from './graphqlOverHttp.js';
 import type { Authenticator, Identity } from './identity/authenticator.js';
 import { watchIdentity } from './identity/lifetime.js';
 import { logCause, logOperation, refused } from './operationLog.js';
+import { OperationWatch } from './operationWatch.js';
+import { isUsableRequestId, requestIdOf, traceparentOf } from './requestIds.js';
 
 /** What is known of one connection. */
 export interface Connection {
@@ -37,6 +44,8 @@ export interface Connection {
 
 interface Operation {
   requestId: string;
+  scope: RequestScope;
+  watch: OperationWatch;
   startedAt: number;
   operation: string | null | undefined;
   kind: string | undefined;
@@ -51,10 +60,21 @@ export function createProtocol(
   services: Services,
   authenticator: Authenticator,
   logger: Logger,
+  telemetry: Telemetry,
 ) {
   function begin({ extra }: Context<Params, Connection>, id: ID, payload: SubscribePayload): Operation {
+    // A connection carries many operations, so each may bring what a request over HTTP has in its headers.
+    const { requestId: sent, traceparent } = payload.extensions ?? {};
+    const requestId = isUsableRequestId(sent) ? sent : uuidv7();
+    const watch = new OperationWatch(telemetry, 'websocket', {
+      requestId,
+      caller: extra.identity?.caller ?? null,
+      traceparent: wellFormedTraceparent(traceparent) ?? traceparentOf(extra.request),
+    });
     const begun: Operation = {
-      requestId: uuidv7(),
+      requestId,
+      scope: new RequestScope(requestId, watch.traceparent),
+      watch,
       startedAt: performance.now(),
       operation: payload.operationName,
       kind: undefined,
@@ -67,8 +87,9 @@ export function createProtocol(
   function show({ extra }: Context<Params, Connection>, id: ID, errors: readonly GraphQLError[]): PublicError[] {
     const operation = extra.operations.get(id);
     return errors.map((error) => {
-      const shown = publicError(error.toJSON(), error);
+      const shown = publicError(error.toJSON(), error, operation?.requestId ?? null);
       operation?.codes.add(shown.extensions.code);
+      operation?.watch.failed(shown);
       logCause(logger, operation?.requestId ?? 'unknown', shown, error);
       return shown;
     });
@@ -78,13 +99,23 @@ export function createProtocol(
     const operation = extra.operations.get(id);
     if (!operation) return;
     extra.operations.delete(id);
+    operation.watch.end();
+    operation.scope.end();
+    const { requestId, startedAt, operation: name, kind } = operation;
     logOperation(logger, {
-      ...operation,
+      requestId,
+      startedAt,
+      operation: name,
+      kind,
       caller: extra.identity?.caller ?? null,
       via: 'websocket',
       codes: [...operation.codes],
     });
   }
+
+  const scopes = new WeakMap<GatewayContext, RequestScope>();
+  const within = <T>({ contextValue }: ExecutionArgs, work: () => T): T =>
+    scopes.get(contextValue as GatewayContext)?.run(work) ?? work();
 
   const options: ServerOptions<Params, Connection> = {
     async onConnect({ extra, connectionParams }) {
@@ -92,7 +123,8 @@ export function createProtocol(
         extra.identity = await authenticator.identify(extra.request, connectionParams);
       } catch (thrown) {
         if (!(thrown instanceof Fault)) throw thrown;
-        logger.info(refused(thrown), 'connection refused');
+        logger.info({ requestId: requestIdOf(extra.request), ...refused(thrown) }, 'connection refused');
+        telemetry.refused('websocket', thrown.code);
         extra.close(CloseCode.Forbidden, `${thrown.code}: ${thrown.message}`);
         return false;
       }
@@ -116,8 +148,13 @@ export function createProtocol(
       const operation = getOperationAST(prepared.document, payload.operationName);
       begun.kind = operation?.operation;
       begun.operation = operation?.name?.value;
-      return { ...prepared, contextValue: createContext(services, extra.identity.caller, begun.requestId) };
+      if (operation) begun.watch.resolved(prepared.document, operation);
+      const contextValue = createContext(services, extra.identity.caller, begun.requestId);
+      scopes.set(contextValue, begun.scope);
+      return { ...prepared, contextValue };
     },
+    execute: (args) => within(args, () => execute(args)),
+    subscribe: (args) => within(args, () => subscribe(args)),
     onNext(context, id, _payload, _args, { errors, ...result }) {
       return errors ? { ...result, errors: show(context, id, errors) } : undefined;
     },

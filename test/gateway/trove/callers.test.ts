@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test';
 import Fastify from 'fastify';
 import { pino } from 'pino';
 import { Fault } from '../../../src/errors.js';
+import { followRequests } from '../../../src/gateway/requestIds.js';
 import { serveTrove } from '../../../src/gateway/trove/routes.js';
 import type { Caller, Role } from '../../../src/services.js';
 import { backupRow, instanceRow, recoveryRow } from '../../support/gatewayRows.js';
@@ -17,6 +18,7 @@ async function askedBy(t: TestContext, caller: Caller | Fault) {
   services.backupRows.push(backupRow());
   services.recoveryRows.push(recoveryRow({ id: 'rescue' }));
   const app = Fastify();
+  followRequests(app);
   t.after(() => app.close());
   await serveTrove(app, services, pino({ level: 'silent' }), () => {
     if (caller instanceof Fault) throw caller;
