@@ -16,6 +16,7 @@ import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
 import { type Authenticator, statusOf } from './identity/authenticator.js';
 import { authenticating, callerOf } from './identity/onRequest.js';
+import { type Exposition, serveMetrics } from './metricsEndpoint.js';
 import { described, refused } from './operationLog.js';
 import { servePlayground } from './playground.js';
 import { followRequests, requestIdOf } from './requestIds.js';
@@ -42,6 +43,13 @@ export interface GatewayOptions {
   /** How long requests that are being answered may take to end once close() is called, in milliseconds; 5,000 unless given. */
   drainMs?: number;
   telemetry?: Telemetry;
+  /** Served at /metrics, to whoever reaches the API; null where it is not. */
+  exposition?: Exposition | null;
+  /**
+   * How long /readyz says that the service is stopping, while everything else goes on, before anything is closed; in
+   * milliseconds; none unless given.
+   */
+  noticeMs?: number;
 }
 
 export interface Gateway {
@@ -65,7 +73,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   // Fastify's own log would show URLs, and with them the variables of GET requests.
   const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: requestIdOf, requestTimeout: 60_000 });
   followRequests(app);
-  addHealth(app, services);
+  const health = addHealth(app, services);
   guard(app, rules);
   answerErrors(app, logger, telemetry);
   app.route({
@@ -76,6 +84,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       context: async (request) => createContext(services, callerOf(request), request.id),
     }),
   });
+  if (options.exposition) serveMetrics(app, options.exposition);
   await servePlayground(app);
   const identify = async (request: IncomingMessage) => (await authenticator.identify(request)).caller;
   await serveTrove(app, services, logger, identify, telemetry);
@@ -96,6 +105,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
+    health.stopping = true;
+    // Balancers look every few seconds, and send requests here until they have seen it.
+    if (options.noticeMs) await delay(options.noticeMs);
     upgrades.stop();
     const closed = Promise.all([app.close(), sockets.close()]);
     const patience = new AbortController();
@@ -121,15 +133,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 }
 
 /** Answers to any Host: whoever probes a container does so by its address, and there is nothing here to protect. */
-function addHealth(app: FastifyInstance, services: Services): void {
+function addHealth(app: FastifyInstance, services: Services): { stopping: boolean } {
+  const health = { stopping: false };
   app.get('/healthz', async () => ({ status: 'alive' }));
   app.get('/readyz', async (_request, reply) => {
+    if (health.stopping) return reply.code(503).send({ status: 'stopping' });
     const patience = new AbortController();
     const tooLate = delay(READY_TIMEOUT_MS, false, { signal: patience.signal }).catch(() => false);
     const ready = await Promise.race([services.ready().catch(() => false), tooLate]);
     patience.abort();
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready' });
   });
+  return health;
 }
 
 /** Runs before a body is read, for every address but the health checks. */

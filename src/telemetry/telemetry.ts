@@ -86,7 +86,7 @@ export class Telemetry {
     recovery: { id: string; tenantId: string; sourceId: string },
     origin: { requestId: string; traceparent: string | null } | null,
   ): WatchedRecovery {
-    const { recoveriesEnded, recoverySeconds, stepSeconds } = this.metrics;
+    const { recoverySeconds, stepSeconds } = this.metrics;
     const began = performance.now();
     const { tracing } = this;
     const attributes = {
@@ -109,10 +109,10 @@ export class Telemetry {
           stepSpan.end(code);
         };
       },
-      end(state, code) {
+      end: (state, code) => {
         span.set({ 'pitr.state': state });
         if (state !== 'RUNNING' && state !== 'UNWINDING' && state !== 'QUEUED') {
-          recoveriesEnded.inc({ state });
+          this.recoveryEnded(state);
           recoverySeconds.observe({ state }, (performance.now() - began) / 1000);
         }
         span.end(code);
@@ -120,9 +120,18 @@ export class Telemetry {
     };
   }
 
+  /** One that never ran. */
+  recoveryEnded(state: RecoveryState): void {
+    this.metrics.recoveriesEnded.inc({ state });
+  }
+
   stored(bytes: number): void {
     this.metrics.storedBytes.inc(bytes);
     this.metrics.storedObjects.inc();
+  }
+
+  delivery(outcome: 'delivered' | 'failed' | 'refused' | 'expired'): void {
+    this.metrics.webhookAttempts.inc({ outcome });
   }
 
   close(): Promise<void> {

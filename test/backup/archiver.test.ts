@@ -7,6 +7,7 @@ import { Archiver } from '../../src/backup/archiver.js';
 import type { CaptureHealth, Datastore, LogCapture } from '../../src/datastores/datastore.js';
 import { DatastoreRegistry } from '../../src/datastores/registry.js';
 import { Fault } from '../../src/errors.js';
+import { noOutbox } from '../../src/events/outbox.js';
 import { instant } from '../../src/instant.js';
 import type { InstanceHandle } from '../../src/model.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
@@ -54,6 +55,7 @@ async function bench(t: TestContext) {
     handleOf: () => ({}) as InstanceHandle,
     clock: () => instant(Date.now() * 1000),
     logger: pino({ level: 'silent' }),
+    outbox: noOutbox,
     onInterrupted: () => {},
   });
   const instance = anInstance({ id: 'i' });

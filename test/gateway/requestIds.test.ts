@@ -9,6 +9,7 @@ import { requestFacts } from '../../src/requestScope.js';
 import { gatewayUnderTest } from '../support/gatewayUnderTest.js';
 import { dial, identifiedGateway } from '../support/identified.js';
 
+type Refusal = { extensions: { requestId: string } };
 type Sent = { status: number; header: string | null; ids: unknown[]; body: string };
 
 async function send(url: string, id: string | null, body: string, path = '/graphql', type = 'application/json') {
@@ -89,8 +90,9 @@ test('each operation of a WebSocket has its own, which its client may choose', a
   await next();
   const ask = async (id: string, text: string, extensions?: object) => {
     socket.send(JSON.stringify({ id, type: 'subscribe', payload: { query: text, extensions } }));
-    const { payload } = (await next()) as { payload: { extensions: { requestId: string } }[] };
-    return payload[0]?.extensions.requestId;
+    const { payload } = (await next()) as { payload: Refusal[] | { errors: Refusal[] } };
+    const [error] = Array.isArray(payload) ? payload : payload.errors;
+    return error?.extensions.requestId;
   };
   assert.equal(await ask('1', '{ nothing }', { requestId: 'over-ws' }), 'over-ws');
   const made = await ask('2', 'subscription { recoveryProgress(recoveryId: "none") { state } }');
