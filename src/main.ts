@@ -63,6 +63,7 @@ export async function startService(
     releasers.push(async () => authenticator.close());
     const settings = await secretSettings(config);
     const telemetry = await telemetryOf(config, logger);
+    telemetry.addProcess();
     releasers.push(() => telemetry.close());
     const lock = await lockHome(places);
     releasers.push(() => lock.release());

@@ -1,4 +1,5 @@
 /** What the rooms tell of their work, turned into metrics and traces. */
+import { collectDefaultMetrics } from 'prom-client';
 import type { RecoveryState, RecoveryStepName } from '../model.js';
 import { createMetrics, type Metrics } from './metrics.js';
 import { noTracing, type Tracing } from './tracing.js';
@@ -35,6 +36,14 @@ export class Telemetry {
   readonly metrics: Metrics = createMetrics();
 
   constructor(private readonly tracing: Tracing = noTracing) {}
+
+  /** CPU, memory, handles, event loop and garbage collection of this process, as every Node service names them. */
+  addProcess(): void {
+    const { registry } = this.metrics;
+    collectDefaultMetrics({ register: registry });
+    // Sums of others, under names that only counters may have.
+    for (const sum of ['handles', 'requests', 'resources']) registry.removeSingleMetric(`nodejs_active_${sum}_total`);
+  }
 
   operation({ via, requestId, tenant, traceparent }: OperationBegin): WatchedOperation {
     const { operations, operationSeconds, operationsRunning } = this.metrics;

@@ -90,7 +90,9 @@ test('each operation of a WebSocket has its own, which its client may choose', a
   await next();
   const ask = async (id: string, text: string, extensions?: object) => {
     socket.send(JSON.stringify({ id, type: 'subscribe', payload: { query: text, extensions } }));
-    const { payload } = (await next()) as { payload: Refusal[] | { errors: Refusal[] } };
+    let message = await next();
+    if (message.type === 'complete') message = await next(); // Of the one before.
+    const payload = message.payload as Refusal[] | { errors: Refusal[] };
     const [error] = Array.isArray(payload) ? payload : payload.errors;
     return error?.extensions.requestId;
   };
