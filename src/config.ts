@@ -127,6 +127,10 @@ const settings = z.object({
   OTEL_EXPORTER_OTLP_ENDPOINT: webAddress,
   /** The same for traces alone, with its whole path. */
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: webAddress,
+  /** `true`: no traces, whatever else is set. */
+  OTEL_SDK_DISABLED: z.string().default('false'),
+  /** Anything without `otlp` in it, such as `none`: no traces. */
+  OTEL_TRACES_EXPORTER: z.string().default('otlp'),
   /** What spans say that they are from. */
   OTEL_SERVICE_NAME: z.string().min(1).default('pitr-gateway'),
 

@@ -93,6 +93,8 @@ export async function startService(
       ? catalogOutbox({ source: config.PITR_WEBHOOK_SOURCE, clock, onNoted: () => delivery.wake() })
       : noOutbox;
     if (delivery) releasers.push(() => delivery.stop());
+    // Nobody is left to be told.
+    else await catalog.write((writer) => writer.pruneOutbox(clock()));
     const shared = {
       catalog,
       pipeline,
@@ -221,7 +223,8 @@ async function secretSettings(config: Config): Promise<{ secrets: Buffer[]; metr
 async function telemetryOf(config: Config, logger: Logger): Promise<Telemetry> {
   const base = config.OTEL_EXPORTER_OTLP_ENDPOINT;
   const url = config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base && `${base.replace(/\/+$/, '')}/v1/traces`);
-  if (url === null) return new Telemetry();
+  const wanted = config.OTEL_SDK_DISABLED.toLowerCase() !== 'true' && config.OTEL_TRACES_EXPORTER.includes('otlp');
+  if (url === null || !wanted) return new Telemetry();
   const { startTracing } = await import('./telemetry/openTelemetry.js');
   const warn = (message: string) => logger.warn({ reason: message }, 'traces could not be sent');
   return new Telemetry(startTracing({ url, serviceName: config.OTEL_SERVICE_NAME, warn }));

@@ -22,6 +22,11 @@ export class RequestScope {
     this.open = false;
   }
 
+  /** For work that the request has asked for and that goes on when it is answered: under the same id, with an end of its own. */
+  successor(): RequestScope {
+    return new RequestScope(this.requestId, this.traceparent);
+  }
+
   static get current(): RequestScope | null {
     const scope = current.getStore();
     return scope?.open ? scope : null;

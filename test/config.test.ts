@@ -34,6 +34,8 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_METRICS_TOKEN_FILE: null,
     OTEL_EXPORTER_OTLP_ENDPOINT: null,
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: null,
+    OTEL_SDK_DISABLED: 'false',
+    OTEL_TRACES_EXPORTER: 'otlp',
     OTEL_SERVICE_NAME: 'pitr-gateway',
     PITR_WEBHOOK_URL: null,
     PITR_WEBHOOK_SECRET_FILE: null,

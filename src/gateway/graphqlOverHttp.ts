@@ -7,7 +7,7 @@ import {
   ApolloServerPluginSchemaReportingDisabled,
   ApolloServerPluginUsageReportingDisabled,
 } from '@apollo/server/plugin/disabled';
-import type { GraphQLSchema } from 'graphql';
+import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Logger } from 'pino';
 import { RequestScope } from '../requestScope.js';
 import type { Telemetry } from '../telemetry/telemetry.js';
@@ -81,6 +81,10 @@ function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
 /** The span is the one that everything done for the operation comes under, a recovery that it starts too. */
 function operationWatch(telemetry: Telemetry): ApolloServerPlugin<GatewayContext> {
   return {
+    async invalidRequestWasReceived({ error }) {
+      const formatted = error instanceof GraphQLError ? error.toJSON() : { message: error.message };
+      telemetry.refused('http', publicError(formatted, error).extensions.code);
+    },
     async requestDidStart({ contextValue: { requestId, caller } }) {
       const scope = RequestScope.current;
       const watch = new OperationWatch(telemetry, 'http', {

@@ -190,6 +190,11 @@ test('a recovery is one trace and one request id, from its caller through a kill
   const bodies = traces.received.map(({ body }) => body).join();
   for (const none of ['Chosen', 'SELECT', file, 'sqlite:']) assert.ok(!bodies.includes(none), none);
 
+  // A backup goes on after its request is answered, too.
+  const backedUp = service.log.find(({ msg }) => msg === 'backup completed');
+  const took = service.log.filter(({ kind }) => kind === 'mutation')[1];
+  assert.equal(backedUp?.requestId, took?.requestId);
+  assert.ok(took?.requestId);
   const lines = service.log.filter(({ recoveryId }) => recoveryId === data.mine.id);
   assert.ok(lines.some(({ msg }) => msg === 'recovery ended'));
   for (const line of lines) assert.equal(line.requestId, 'rescue-17', JSON.stringify(line));

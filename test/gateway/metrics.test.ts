@@ -59,6 +59,7 @@ test('nothing that callers choose makes a new series', async (t) => {
     await post(`query Name${n} { alias${n}: instance(id: "id${n}") { id } }`);
     await post(`{ field${n} }`);
     await post(`query Name${n} {`);
+    await post('', {}, { query: undefined, n });
     await fetch(`${url}/v1.0/demo/instances/id${n}?x=${n}`, { headers: { connection: 'close' } });
     await fetch(`${url}/nothing/${n}`, { headers: { connection: 'close' } });
     await fetch(`${url}/v1.0/demo/nothing/${n}`, { headers: { connection: 'close' } });
@@ -73,26 +74,32 @@ test('nothing that callers choose makes a new series', async (t) => {
   assert.equal(sampled(after, 'pitr_operations_total', rest), 4);
   const refused = { via: 'http', kind: 'none', field: 'none', code: 'GRAPHQL_VALIDATION_FAILED' };
   assert.equal(sampled(after, 'pitr_operations_total', refused), 4);
+  assert.equal(sampled(after, 'pitr_operations_total', { ...refused, code: 'BAD_REQUEST' }), 4);
 });
 
 test('subscriptions count when they end, are open before, and are no durations', async (t) => {
   const { gateway, samples } = await counted(t);
-  const { socket, next, closed } = await dial(t, gateway);
-  await next();
   const query = 'subscription { recoveryProgress(recoveryId: "rescue") { state } }';
-  socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query } }));
-  await next();
-  assert.equal(sampled(await samples(), 'pitr_operations_running', { via: 'websocket' }), 1);
-  socket.send(JSON.stringify({ id: '1', type: 'complete' }));
-  socket.close();
-  await closed;
+  const subscribe = async () => {
+    const line = await dial(t, gateway);
+    await line.next();
+    line.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query } }));
+    await line.next();
+    return line;
+  };
+  const [orderly, abrupt] = [await subscribe(), await subscribe()];
+  assert.equal(sampled(await samples(), 'pitr_operations_running', { via: 'websocket' }), 2);
+  orderly.socket.send(JSON.stringify({ id: '1', type: 'complete' }));
+  orderly.socket.close();
+  abrupt.socket.terminate();
+  await orderly.closed;
   let seen = await samples();
   for (const end = Date.now() + 10_000; sampled(seen, 'pitr_operations_running', { via: 'websocket' }) !== 0; ) {
     assert.ok(Date.now() < end, 'it is still open');
     seen = await samples();
   }
   const labels = { via: 'websocket', kind: 'subscription', field: 'recoveryProgress', code: 'OK' };
-  assert.equal(sampled(seen, 'pitr_operations_total', labels), 1);
+  assert.equal(sampled(seen, 'pitr_operations_total', labels), 2);
   assert.equal(sampled(seen, 'pitr_operation_duration_seconds_count', { kind: 'subscription' }), undefined);
 });
 

@@ -22,7 +22,7 @@ const allowed: Record<string, string[]> = {
   events: [...ground, 'catalog', 'telemetry'],
   gauges: [...ground, 'catalog', 'backup', 'recovery', 'telemetry'],
   quotas: ['errors'],
-  backup: [...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage', 'events'],
+  backup: [...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage', 'events', 'requestScope'],
   recovery: [
     ...[...ground, 'quotas', 'services', 'catalog', 'datastores', 'storage', 'backup', 'instances'],
     ...['events', 'telemetry', 'requestScope'],
