@@ -10,6 +10,8 @@ COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY tsconfig.json ./
 COPY scripts scripts
+# The playground shows them.
+COPY examples/operations examples/operations
 COPY migrations migrations
 COPY src src
 RUN npm run --silent build && npm prune --omit=dev --no-audit --no-fund
