@@ -33,7 +33,7 @@ export function traceparentOf(request: IncomingMessage): string | null {
   return another === undefined ? wellFormedTraceparent(sent) : null;
 }
 
-/** Everything that the routes of `app` do runs in the scope of its request. */
+/** Everything that the routes of `app` do runs in the scope of its request; Fastify keeps to it while a body arrives. */
 export function followRequests(app: FastifyInstance): void {
   app.decorateRequest(SCOPE, null);
   app.addHook('onRequest', (request, reply, done) => {
@@ -42,8 +42,6 @@ export function followRequests(app: FastifyInstance): void {
     reply.raw.once('close', () => scope.end());
     scope.run(done);
   });
-  // A body arrives in the context of its connection.
-  app.addHook('preValidation', (request, _reply, done) => scopeOf(request).run(done));
 }
 
 export function scopeOf(request: FastifyRequest): RequestScope {

@@ -11,7 +11,7 @@ import { archiveHealth } from '../../src/events/happenings.js';
 import { catalogOutbox } from '../../src/events/outbox.js';
 import { type Instant, systemClock } from '../../src/instant.js';
 import { Telemetry } from '../../src/telemetry/telemetry.js';
-import { rawSql, scratchCatalog } from '../catalog/examples.js';
+import { anEvent, rawSql, scratchCatalog } from '../catalog/examples.js';
 import { type Reply, receiver } from '../support/receiver.js';
 
 const quick = { answer: 500, first: 20, between: 100, inAll: 60_000, kept: 3_600_000 };
@@ -49,6 +49,12 @@ async function bench(t: TestContext, url: string, more: Partial<DeliveryOptions>
     verifier: new Webhook(`whsec_${secret.toString('base64')}`),
     note: (tenantId: string, id: string) =>
       catalog.write((writer) => outbox.note(writer, archiveHealth({ id, tenantId }, false, systemClock()))),
+    /** Delivered so long ago that the next round forgets it. */
+    insertOld: (id: string) => {
+      const createdAt = ((Date.now() - quick.kept - 1000) * 1000) as Instant;
+      const old = anEvent({ id, state: 'DELIVERED', attempts: 1, dueAt: createdAt, createdAt });
+      return catalog.write((writer) => writer.insertOutbox(old));
+    },
     async settled(state: OutboxState, count = 1): Promise<OutboxRecord[]> {
       for (const deadline = Date.now() + 30_000; ; await delay(10)) {
         const found = (await rows()).filter((row) => row.state === state);
@@ -123,11 +129,19 @@ test('errors, redirects, silence and a receiver that is away are tried again, wi
 test('410 ends it until the next start; what waits is delivered then', async (t) => {
   const hook = await receiver(t);
   hook.reply = () => ({ status: 410 });
-  const { delivery, make, note, settled, rows, lines } = await bench(t, hook.url);
+  const { delivery, make, note, settled, rows, lines, insertOld } = await bench(t, hook.url);
   delivery.start();
   await note('shop', 'orders');
   await settled('REFUSED');
   await note('shop', 'ledger');
+  // A second round begins only when everything that the first one sent is answered.
+  for (const round of ['first', 'second']) {
+    await insertOld(round);
+    delivery.wake();
+    for (const deadline = Date.now() + 30_000; (await rows()).some(({ id }) => id === round); await delay(10)) {
+      assert.ok(Date.now() < deadline, 'no round came');
+    }
+  }
   await delivery.stop();
   assert.deepEqual((await rows()).map(({ state }) => state).sort(), ['REFUSED', 'WAITING']);
   assert.equal(hook.received.length, 1);
@@ -159,16 +173,10 @@ test('what was not delivered when the process ended is delivered by the next one
     arrived += 1;
     return null;
   };
-  const { delivery, make, note, settled, rows, catalog } = await bench(t, hook.url, {
+  const { delivery, make, note, settled, rows, insertOld } = await bench(t, hook.url, {
     patience: { ...quick, answer: 30_000 },
   });
-  const created = ((Date.now() - quick.kept - 1000) * 1000) as Instant;
-  await catalog.write((writer) =>
-    writer.insertOutbox({
-      ...{ id: 'old', tenantId: 'shop', type: 't', body: '{}', state: 'DELIVERED', attempts: 1 },
-      ...{ dueAt: created, lastError: null, createdAt: created },
-    }),
-  );
+  await insertOld('old');
   delivery.start();
   await note('shop', 'orders');
   await hook.until(1);

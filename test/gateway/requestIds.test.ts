@@ -1,5 +1,7 @@
 /** The id of a request: the caller's or a new one, in the answer's header, in every error and in every line of the log. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { request } from 'node:http';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { pino } from 'pino';
@@ -136,6 +138,19 @@ test('lines that know nothing of requests carry the id while theirs lasts, and n
   };
   await Promise.all(['one', 'two'].map((id) => send(url, id, query('{ instances { id } }'))));
   const { port } = new URL(url);
+  // A body that comes later, in a packet of its own.
+  const body = query('{ instances { id } }');
+  const slow = request(`${url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'content-length': body.length, 'x-request-id': 'slow' },
+  });
+  slow.flushHeaders();
+  await once(slow, 'socket');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  slow.end(body);
+  const [answer] = await once(slow, 'response');
+  answer.resume();
+  await once(answer, 'end');
   const { socket, next } = await dial(t, { port: Number(port) });
   await next();
   const payload = { query: '{ instances { id } }', extensions: { requestId: 'three' } };
@@ -143,14 +158,14 @@ test('lines that know nothing of requests carry the id while theirs lasts, and n
   await next();
   await next();
   const inside = lines.map(({ msg, requestId }) => `${msg} ${requestId}`);
-  assert.deepEqual(inside.sort(), ['inside one', 'inside three', 'inside two']);
+  assert.deepEqual(inside.sort(), ['inside one', 'inside slow', 'inside three', 'inside two']);
   lines.length = 0;
   later.resolve(undefined);
   await later.promise;
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(
     lines.map(({ msg, requestId }) => `${msg} ${requestId}`),
-    Array(3).fill('after undefined'),
+    Array(4).fill('after undefined'),
   );
 });
 
