@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the database servers that the tests start themselves, and OpenStack's command line, on Debian or Ubuntu, as
-# root. No server is left running and no cluster of the system's own is created.
+# Installs the database servers that the tests start themselves, OpenStack's command line and Prometheus' promtool, on
+# Debian or Ubuntu, as root. No server is left running and no cluster of the system's own is created.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive
@@ -40,3 +40,7 @@ done
 # With the plugin for Trove: the suite of the REST interface calls it.
 apt-get install -y --no-install-recommends python3-openstackclient python3-troveclient
 openstack --version
+
+# Its promtool checks what /metrics says.
+apt-get install -y --no-install-recommends prometheus
+promtool --version

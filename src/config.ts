@@ -30,6 +30,30 @@ const secureUrl = z
   .nullable()
   .default(null);
 
+/** Receivers of traces stand on the same host or network as a rule; what is sent names no secrets. */
+const webAddress = z
+  .string()
+  .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), { error: 'must be an http:// or https:// URL' })
+  .nullable()
+  .default(null);
+
+const address = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, { error: 'must be host:port', abort: true })
+  .transform((text) => {
+    const colon = text.lastIndexOf(':');
+    return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };
+  })
+  .refine(({ port }) => port <= 65_535, { error: 'must have a port from 0 to 65535' })
+  .nullable()
+  .default(null);
+
+const file = z
+  .string()
+  .transform((name) => path.resolve(name))
+  .nullable()
+  .default(null);
+
 const settings = z.object({
   /** Address to listen on. Anything but loopback is refused until authentication is configured. */
   HOST: z.string().default('127.0.0.1'),
@@ -92,6 +116,40 @@ const settings = z.object({
     .nullable()
     .default(null),
 
+  /** Seconds, 0 to 300, for which /readyz says no on SIGTERM while everything else goes on; for load balancers. */
+  PITR_DRAIN_SECONDS: wholeNumber(0, 300).default(0),
+  /** host:port for /metrics alone. Left out: beside the API without authentication, nowhere with it. */
+  PITR_METRICS_LISTEN: address,
+  /** Holds the token that whoever asks there has to send; needed on anything but loopback. */
+  PITR_METRICS_TOKEN_FILE: file,
+
+  /** Base address of an OpenTelemetry receiver for OTLP over HTTP, such as http://localhost:4318; no traces without it. */
+  OTEL_EXPORTER_OTLP_ENDPOINT: webAddress,
+  /** The same for traces alone, with its whole path. */
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: webAddress,
+  /** `true`: no traces, whatever else is set. */
+  OTEL_SDK_DISABLED: z.string().default('false'),
+  /** Anything without `otlp` in it, such as `none`: no traces. */
+  OTEL_TRACES_EXPORTER: z.string().default('otlp'),
+  /** What spans say that they are from. */
+  OTEL_SERVICE_NAME: z.string().min(1).default('pitr-gateway'),
+
+  /** Where to post how recoveries end and whether archives are well; https, or http on loopback. */
+  PITR_WEBHOOK_URL: z
+    .string()
+    .refine((text) => isSecureUrl(text, { query: true }), {
+      error: 'must be an https:// URL (http:// only on loopback)',
+    })
+    .nullable()
+    .default(null),
+  /** Holds the secrets that events are signed with: docs/operating.md. */
+  PITR_WEBHOOK_SECRET_FILE: file,
+  /** The `source` of events: a URI that tells this service from others. */
+  PITR_WEBHOOK_SOURCE: z
+    .string()
+    .regex(/^[A-Za-z][A-Za-z0-9+.-]*:[\w.~:/?#[\]@!$&'()*+,;=%-]{1,500}$/, { error: 'must be a URI' })
+    .default('urn:pitr-gateway'),
+
   /** The most that each tenant may have: instances, GiB of their volumes, backups, recoveries waiting or running. */
   PITR_QUOTA_INSTANCES: quota,
   PITR_QUOTA_VOLUME_GIB: quota,
@@ -141,6 +199,20 @@ const consistent = settings.superRefine((config, { addIssue }) => {
   if (!issuer && (config.PITR_OIDC_AUDIENCE.length > 0 || config.PITR_OIDC_JWKS_URI !== null)) {
     complain('PITR_OIDC_ISSUER', 'is needed with PITR_OIDC_AUDIENCE and PITR_OIDC_JWKS_URI');
   }
+  const metrics = config.PITR_METRICS_LISTEN;
+  if (metrics !== null && config.PITR_METRICS_TOKEN_FILE === null && !LOOPBACK.includes(metrics.host)) {
+    complain(
+      'PITR_METRICS_LISTEN',
+      `only loopback (${LOOPBACK.join(', ')}) is possible without PITR_METRICS_TOKEN_FILE`,
+    );
+  }
+  if (metrics === null && config.PITR_METRICS_TOKEN_FILE !== null) {
+    complain('PITR_METRICS_LISTEN', 'is needed with PITR_METRICS_TOKEN_FILE');
+  }
+  if ((config.PITR_WEBHOOK_URL === null) !== (config.PITR_WEBHOOK_SECRET_FILE === null)) {
+    const missing = config.PITR_WEBHOOK_URL === null ? 'PITR_WEBHOOK_URL' : 'PITR_WEBHOOK_SECRET_FILE';
+    complain(missing, 'PITR_WEBHOOK_URL and PITR_WEBHOOK_SECRET_FILE are needed together');
+  }
   if (!issuer && config.PITR_TOKENS_FILE === null && !LOOPBACK.includes(config.HOST)) {
     complain(
       'HOST',
@@ -163,9 +235,9 @@ export function readConfig(environment: Record<string, string | undefined>): Con
   throw new ConfigError(`These settings are not usable:\n${problems.join('\n')}`);
 }
 
-function isSecureUrl(text: string): boolean {
+function isSecureUrl(text: string, { query = false } = {}): boolean {
   if (!URL.canParse(text)) return false;
   const { protocol, hostname, search, hash, username } = new URL(text);
-  if (search !== '' || hash !== '' || username !== '') return false;
+  if ((search !== '' && !query) || hash !== '' || username !== '') return false;
   return protocol === 'https:' || (protocol === 'http:' && ['127.0.0.1', '[::1]', 'localhost'].includes(hostname));
 }

@@ -11,10 +11,15 @@ import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
 import { Fault } from './errors.js';
+import { Delivery } from './events/delivery.js';
+import { catalogOutbox, noOutbox } from './events/outbox.js';
+import { readSecrets } from './events/signature.js';
 import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
 import type { Limits } from './gateway/limits/limits.js';
 import { readSafelist } from './gateway/limits/persistedOperations.js';
+import { readMetricsToken, startMetricsListener } from './gateway/metricsEndpoint.js';
 import { startGateway } from './gateway/server.js';
+import { Gauges } from './gauges.js';
 import { lockHome } from './homeLock.js';
 import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
@@ -24,17 +29,19 @@ import { systemClock } from './instant.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
 import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
+import { requestFacts } from './requestScope.js';
 import { secretKey } from './secretKey.js';
 import { describeStartProblem } from './startProblem.js';
 import { FileStorage } from './storage/fileStorage.js';
 import { ObjectPipeline } from './storage/pipeline.js';
+import { Telemetry } from './telemetry/telemetry.js';
 
 export interface RunningService {
   url: string;
   stop(): Promise<void>;
 }
 
-/** A stop that takes longer than this ends the process anyway; recoveries go on at the next start. */
+/** A stop that takes longer than this after the notice to balancers ends the process anyway; recoveries go on at the next start. */
 const STOP_LIMIT_MS = 10_000;
 
 /** @throws ConfigError, HomeInUse, Fault */
@@ -59,13 +66,17 @@ export async function startService(
     releasers.push(async () => authenticator.close());
     const limits = await limitsOf(config);
     const networks = networksOf(config, authenticator.required);
+    const settings = await secretSettings(config);
+    const telemetry = await telemetryOf(config, logger);
+    telemetry.addProcess();
+    releasers.push(() => telemetry.close());
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
     const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places) });
     releasers.push(() => catalog.close());
     const storage = await FileStorage.open(places.storage);
     await storage.sweep();
-    const pipeline = new ObjectPipeline(storage);
+    const pipeline = new ObjectPipeline(storage, { onStored: ({ storedBytes }) => telemetry.stored(storedBytes) });
     releasers.push(() => pipeline.close());
     const datastores = new DatastoreRegistry([
       createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
@@ -84,7 +95,27 @@ export async function startService(
       backups: config.PITR_QUOTA_BACKUPS,
       recoveries: config.PITR_QUOTA_RECOVERIES,
     };
-    const shared = { catalog, pipeline, datastores, places, handleOf: handle, quotas, clock, logger };
+    const url = config.PITR_WEBHOOK_URL;
+    const delivery =
+      url === null ? null : new Delivery({ catalog, clock, logger, telemetry, url, secrets: settings.secrets });
+    const outbox = delivery
+      ? catalogOutbox({ source: config.PITR_WEBHOOK_SOURCE, clock, onNoted: () => delivery.wake() })
+      : noOutbox;
+    if (delivery) releasers.push(() => delivery.stop());
+    // Nobody is left to be told.
+    else await catalog.write((writer) => writer.pruneOutbox(clock()));
+    const shared = {
+      catalog,
+      pipeline,
+      datastores,
+      places,
+      handleOf: handle,
+      quotas,
+      clock,
+      logger,
+      outbox,
+      telemetry,
+    };
     const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
     const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
@@ -111,6 +142,20 @@ export async function startService(
     await instances.start();
     for (const { id } of await catalog.read.instancesInStates(['ACTIVE'])) void backups.mend(id);
     await tasks.start();
+    delivery?.start();
+    const gauges = new Gauges({ telemetry, catalog, archiver, clock, home: places.root });
+    const metricsAt = config.PITR_METRICS_LISTEN;
+    if (metricsAt) {
+      const listener = await startMetricsListener({
+        ...metricsAt,
+        token: settings.metricsToken,
+        allowedHosts: config.PITR_ALLOWED_HOSTS,
+        exposition: gauges,
+        logger,
+      });
+      releasers.push(() => listener.close());
+      logger.info({ url: listener.url }, 'metrics are served');
+    }
     const gateway = await startGateway({
       services: { instances, backups, recoveries, ready: () => answers(catalog) },
       authenticator,
@@ -120,6 +165,9 @@ export async function startService(
       limits,
       allowedHosts: config.PITR_ALLOWED_HOSTS,
       allowedOrigins: config.PITR_ALLOWED_ORIGINS,
+      telemetry,
+      exposition: authenticator.required || metricsAt !== null ? null : gauges,
+      noticeMs: config.PITR_DRAIN_SECONDS * 1000,
     });
     releasers.push(() => gateway.close());
     lock.publish({ url: gateway.url });
@@ -199,14 +247,39 @@ function unusable(setting: string) {
   };
 }
 
+/** What settings hold in files, read before anything starts. @throws ConfigError */
+async function secretSettings(config: Config): Promise<{ secrets: Buffer[]; metricsToken: string | null }> {
+  const { PITR_WEBHOOK_SECRET_FILE: secretFile, PITR_METRICS_TOKEN_FILE: tokenFile } = config;
+  try {
+    return {
+      secrets: secretFile === null ? [] : await readSecrets(secretFile),
+      metricsToken: tokenFile === null ? null : await readMetricsToken(tokenFile),
+    };
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new ConfigError(`These settings are not usable:\n  ${error.message}`);
+  }
+}
+
+/** The SDK of traces is loaded only where it is used. */
+async function telemetryOf(config: Config, logger: Logger): Promise<Telemetry> {
+  const base = config.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const url = config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base && `${base.replace(/\/+$/, '')}/v1/traces`);
+  const wanted = config.OTEL_SDK_DISABLED.toLowerCase() !== 'true' && config.OTEL_TRACES_EXPORTER.includes('otlp');
+  if (url === null || !wanted) return new Telemetry();
+  const { startTracing } = await import('./telemetry/openTelemetry.js');
+  const warn = (message: string) => logger.warn({ reason: message }, 'traces could not be sent');
+  return new Telemetry(startTracing({ url, serviceName: config.OTEL_SERVICE_NAME, warn }));
+}
+
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.LOG_LEVEL });
+  const logger = pino({ level: config.LOG_LEVEL, mixin: requestFacts });
   // A signal may come at any moment: before everything is up it waits for that, and then takes it all down.
   const started = startService(config, logger);
   const stop = (signal: NodeJS.Signals): void => {
     logger.info({ signal }, 'stopping');
-    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS + config.PITR_DRAIN_SECONDS * 1000).unref();
     void started.then((service) => service.stop()).then(() => process.exit(0));
   };
   process.once('SIGTERM', stop);

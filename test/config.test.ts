@@ -39,6 +39,17 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_LIMIT_SUBSCRIPTIONS: 1_000,
     PITR_INTROSPECTION: 'on',
     PITR_OPERATIONS_FILE: null,
+    PITR_DRAIN_SECONDS: 0,
+    PITR_METRICS_LISTEN: null,
+    PITR_METRICS_TOKEN_FILE: null,
+    OTEL_EXPORTER_OTLP_ENDPOINT: null,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: null,
+    OTEL_SDK_DISABLED: 'false',
+    OTEL_TRACES_EXPORTER: 'otlp',
+    OTEL_SERVICE_NAME: 'pitr-gateway',
+    PITR_WEBHOOK_URL: null,
+    PITR_WEBHOOK_SECRET_FILE: null,
+    PITR_WEBHOOK_SOURCE: 'urn:pitr-gateway',
   };
   assert.deepEqual(readConfig({}), defaults);
   assert.deepEqual(readConfig({ HOST: '', PORT: '', PITR_HOME: '', LOG_LEVEL: '' }), defaults);
@@ -148,3 +159,26 @@ for (const [environment, said] of [
     );
   });
 }
+
+test('where metrics are served, and what has to be there with a webhook', () => {
+  const listen = (text: string) => readConfig({ PITR_METRICS_LISTEN: text }).PITR_METRICS_LISTEN;
+  assert.deepEqual(listen('127.0.0.1:9464'), { host: '127.0.0.1', port: 9464 });
+  assert.deepEqual(listen('[::1]:0'), { host: '::1', port: 0 });
+  for (const text of ['9464', 'localhost', 'localhost:', ':9464', 'localhost:65536', '0.0.0.0:9464', '[::]:9464']) {
+    assert.throws(() => listen(text), /PITR_METRICS_LISTEN: /, text);
+  }
+  const open = { PITR_METRICS_LISTEN: '0.0.0.0:9464', PITR_METRICS_TOKEN_FILE: '/token' };
+  assert.equal(readConfig(open).PITR_METRICS_LISTEN?.host, '0.0.0.0');
+  assert.throws(() => readConfig({ PITR_METRICS_TOKEN_FILE: '/token' }), /PITR_METRICS_LISTEN: is needed/);
+
+  const hook = (PITR_WEBHOOK_URL: string) => readConfig({ PITR_WEBHOOK_URL, PITR_WEBHOOK_SECRET_FILE: '/secret' });
+  for (const url of ['https://hooks.example.com/a?token=b', 'http://127.0.0.1:9/x', 'http://[::1]/']) {
+    assert.equal(hook(url).PITR_WEBHOOK_URL, url);
+  }
+  for (const url of ['http://hooks.example.com/', 'ftp://localhost/', 'https://u:p@example.com/', 'hooks', '/hooks']) {
+    assert.throws(() => hook(url), /PITR_WEBHOOK_URL: must be an https/, url);
+  }
+  assert.throws(() => readConfig({ PITR_WEBHOOK_URL: 'https://a.example' }), /PITR_WEBHOOK_SECRET_FILE: /);
+  assert.throws(() => readConfig({ PITR_WEBHOOK_SECRET_FILE: '/secret' }), /PITR_WEBHOOK_URL: /);
+  assert.throws(() => readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'localhost:4318' }), /OTEL_EXPORTER_OTLP_ENDPOINT: /);
+});

@@ -4,6 +4,8 @@ import { uuidv7 } from 'uuidv7';
 import type { Catalog, StretchRecord } from '../catalog/records.js';
 import type { CapturedSegment, CaptureHealth, LogSink, ResumePoint, StretchStart } from '../datastores/datastore.js';
 import { Fault } from '../errors.js';
+import { archiveHealth } from '../events/happenings.js';
+import type { Outbox } from '../events/outbox.js';
 import type { Clock, Instant } from '../instant.js';
 import type { LogPosition } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
@@ -14,6 +16,7 @@ export interface ArchiveSinkOptions {
   pipeline: ObjectPipeline;
   clock: Clock;
   logger: Logger;
+  outbox: Outbox;
   /** A new stretch of log begins: an instance that had a backup needs a new full one. */
   onInterrupted(instanceId: string): void;
 }
@@ -134,13 +137,18 @@ export class ArchiveSink implements LogSink {
     const told = `${health.healthy} ${archiveMessage}`;
     if (told === this.reported) return;
     this.reported = told;
-    const { catalog, logger } = this.options;
+    const { catalog, logger, outbox, clock } = this.options;
     logger[health.healthy ? 'info' : 'warn'](
       { instanceId: this.instanceId, archiveMessage },
       'health of the log archive',
     );
     catalog
-      .write((writer) => writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage }))
+      .write(async (writer) => {
+        const before = await writer.instance(this.instanceId);
+        await writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage });
+        if (before?.state !== 'ACTIVE' || before.archiveHealthy === health.healthy) return;
+        await outbox.note(writer, archiveHealth(before, health.healthy, clock()));
+      })
       .catch((error: unknown) => logger.warn({ instanceId: this.instanceId, err: error }, 'health was not recorded'));
   }
 

@@ -9,6 +9,7 @@ import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { BackupState, BackupType, InstanceHandle, StoredObject } from '../model.js';
 import { checkQuotas, type Quotas } from '../quotas.js';
+import { RequestScope } from '../requestScope.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
@@ -203,7 +204,9 @@ export class BackupService implements BackupOperations {
       if (quotas) checkQuotas(quotas, await writer.usage(instance.tenantId), { backups: 1 });
       await writer.insertBackup(record);
     });
-    const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => this.run(instance, record));
+    const scope = RequestScope.current?.successor() ?? null;
+    const run = () => this.run(instance, record).finally(() => scope?.end());
+    const turn = (this.queues.get(instance.id) ?? Promise.resolve()).then(() => (scope ? scope.run(run) : run()));
     this.queues.set(instance.id, turn);
     void turn.then(() => {
       if (this.queues.get(instance.id) === turn) this.queues.delete(instance.id);

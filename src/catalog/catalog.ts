@@ -6,6 +6,7 @@ import { factEntity } from './factEntity.js';
 import { gate } from './gate.js';
 import { instanceChanges, instanceReads } from './instanceQueries.js';
 import { type CatalogLogger, closeConnections, openSqlite } from './openSqlite.js';
+import { outboxChanges, outboxReads } from './outboxQueries.js';
 import type { Catalog, CatalogReader, CatalogWriter } from './records.js';
 import { recoveryChanges, recoveryReads } from './recoveryQueries.js';
 import { type Sealer, sealer } from './seal.js';
@@ -65,6 +66,7 @@ function readerOver(manager: EntityManager, secrets: Sealer): CatalogReader {
     ...stretchReads(manager),
     ...segmentReads(manager),
     ...recoveryReads(manager),
+    ...outboxReads(manager),
     ...usageReads(manager),
   };
 }
@@ -77,6 +79,7 @@ function writerOver(manager: EntityManager, secrets: Sealer): CatalogWriter {
     ...stretchChanges(manager),
     ...segmentChanges(manager),
     ...recoveryChanges(manager),
+    ...outboxChanges(manager),
   };
 }
 

@@ -9,6 +9,8 @@ import { backupEntity } from './backupEntity.js';
 import { factEntity } from './factEntity.js';
 import { gapEntity } from './gapEntity.js';
 import { instanceEntity } from './instanceEntity.js';
+import { originEntity } from './originEntity.js';
+import { outboxEntity } from './outboxEntity.js';
 import { recoveryEntity } from './recoveryEntity.js';
 import { segmentEntity } from './segmentEntity.js';
 import { stepEntity } from './stepEntity.js';
@@ -23,6 +25,8 @@ export const entities = [
   segmentEntity,
   gapEntity,
   backupEntity,
+  originEntity,
+  outboxEntity,
 ];
 
 export const migrationsTable = 'catalog_migrations';

@@ -175,6 +175,34 @@ export interface StepRecord {
   output: JsonObject | null;
 }
 
+/** The request that asked for a recovery. */
+export interface RecoveryOriginRecord {
+  recoveryId: string;
+  requestId: string;
+  /** Of the span that the recovery belongs under; null where there are no traces. */
+  traceparent: string | null;
+}
+
+export const outboxStates = ['WAITING', 'DELIVERED', 'REFUSED', 'EXPIRED'] as const;
+export type OutboxState = (typeof outboxStates)[number];
+
+/** Something that happened, on its way to whoever wants to be told. */
+export interface OutboxRecord {
+  /** UUIDv7; the same at every attempt. */
+  id: string;
+  tenantId: string;
+  type: string;
+  /** Exactly the bytes that are sent, as text. */
+  body: string;
+  state: OutboxState;
+  attempts: number;
+  /** Not to be sent before. */
+  dueAt: Instant;
+  /** A few words on the last attempt, such as `HTTP 500`; null where there was none or it succeeded. */
+  lastError: string | null;
+  createdAt: Instant;
+}
+
 /** A COMPLETED backup, in terms of the log that continues it. */
 export interface BackupPoint {
   backupId: string;
@@ -263,6 +291,15 @@ export interface CatalogReader {
   /** In the order in which they run. */
   steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
 
+  recoveryOrigin(recoveryId: string): Promise<RecoveryOriginRecord | null>;
+  /** Of all tenants and times; states that none is in are left out. */
+  recoveryCounts(): Promise<Map<RecoveryState, number>>;
+
+  /** WAITING and due by then, oldest first. */
+  dueOutbox(by: Instant, limit: number): Promise<OutboxRecord[]>;
+  /** How many are WAITING, when the next one is due and since when the oldest waits; null where there is none. */
+  outboxBacklog(): Promise<{ waiting: number; nextDueAt: Instant | null; oldestAt: Instant | null }>;
+
   /** What a tenant has of everything that is limited. Three statements. */
   usage(tenantId: string): Promise<Usage>;
 }
@@ -291,6 +328,7 @@ export interface CatalogWriter extends CatalogReader {
   insertGap(record: GapRecord): Promise<void>;
 
   insertRecovery(record: RecoveryRecord, steps: readonly StepRecord[]): Promise<void>;
+  insertRecoveryOrigin(record: RecoveryOriginRecord): Promise<void>;
   /** Moves a recovery on if it still is in `from`; false where it no longer is. */
   moveRecovery(
     id: string,
@@ -306,6 +344,11 @@ export interface CatalogWriter extends CatalogReader {
     name: RecoveryStepName,
     change: Partial<Omit<StepRecord, 'recoveryId' | 'name'>>,
   ): Promise<void>;
+
+  insertOutbox(record: OutboxRecord): Promise<void>;
+  updateOutbox(id: string, change: Pick<OutboxRecord, 'state' | 'attempts' | 'dueAt' | 'lastError'>): Promise<void>;
+  /** Forgets what was created before, delivered or not. */
+  pruneOutbox(createdBefore: Instant): Promise<void>;
 }
 
 export interface Catalog {

@@ -1,7 +1,8 @@
 /** Reads and changes of recoveries and of their steps. */
 import { type EntityManager, In } from 'typeorm';
-import { recoverySteps } from '../model.js';
+import { type RecoveryState, recoverySteps } from '../model.js';
 import { changeRow, changeRowIf, insertRows } from './changeRows.js';
+import { originEntity } from './originEntity.js';
 import { newestFirst } from './pages.js';
 import type { CatalogReader, CatalogWriter } from './records.js';
 import { recoveryEntity } from './recoveryEntity.js';
@@ -9,9 +10,19 @@ import { stepEntity } from './stepEntity.js';
 
 type RecoveryReads = Pick<
   CatalogReader,
-  'recovery' | 'recoveriesByIds' | 'recoveryByIdempotencyKey' | 'recoveries' | 'recoveriesInStates' | 'steps'
+  | 'recovery'
+  | 'recoveriesByIds'
+  | 'recoveryByIdempotencyKey'
+  | 'recoveries'
+  | 'recoveriesInStates'
+  | 'steps'
+  | 'recoveryOrigin'
+  | 'recoveryCounts'
 >;
-type RecoveryChanges = Pick<CatalogWriter, 'insertRecovery' | 'moveRecovery' | 'updateRecovery' | 'updateStep'>;
+type RecoveryChanges = Pick<
+  CatalogWriter,
+  'insertRecovery' | 'insertRecoveryOrigin' | 'moveRecovery' | 'updateRecovery' | 'updateStep'
+>;
 
 export function recoveryReads(manager: EntityManager): RecoveryReads {
   const recoveries = manager.getRepository(recoveryEntity);
@@ -33,6 +44,18 @@ export function recoveryReads(manager: EntityManager): RecoveryReads {
     recoveriesInStates: (states) =>
       recoveries.find({ where: { state: In(states) }, order: { createdAt: 'ASC', id: 'ASC' } }),
 
+    recoveryOrigin: (recoveryId) => manager.findOneBy(originEntity, { recoveryId }),
+
+    async recoveryCounts() {
+      const rows = await recoveries
+        .createQueryBuilder('recovery')
+        .select('recovery.state', 'state')
+        .addSelect('COUNT(*)', 'count')
+        .groupBy('recovery.state')
+        .getRawMany<{ state: RecoveryState; count: number | string }>();
+      return new Map(rows.map(({ state, count }) => [state, Number(count)]));
+    },
+
     async steps(recoveryIds) {
       const steps = await manager.findBy(stepEntity, { recoveryId: In(recoveryIds) });
       return steps.sort(
@@ -50,6 +73,8 @@ export function recoveryChanges(manager: EntityManager): RecoveryChanges {
       await insertRows(manager, recoveryEntity, [record]);
       if (steps.length > 0) await insertRows(manager, stepEntity, steps);
     },
+
+    insertRecoveryOrigin: (record) => insertRows(manager, originEntity, [record]),
 
     moveRecovery: (id, from, change) => changeRowIf(manager, recoveryEntity, { id }, { state: from }, change),
 

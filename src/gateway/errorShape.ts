@@ -1,10 +1,11 @@
 /**
- * The one shape of every error that leaves the service: { code, hint, retryable, details } in its extensions. Faults
- * say what they are; mistakes in the document keep the codes that GraphQL servers commonly use; anything else is
+ * The one shape of every error that leaves the service: { code, hint, retryable, details, requestId } in its extensions.
+ * Faults say what they are; mistakes in the document keep the codes that GraphQL servers commonly use; anything else is
  * INTERNAL and reveals nothing.
  */
 import { GraphQLError, type GraphQLFormattedError, Kind } from 'graphql';
 import { Fault, type JsonObject } from '../errors.js';
+import { RequestScope } from '../requestScope.js';
 
 /** Why a request was refused before any resolver ran, with what to do about it. Codes as Apollo Server spells them. */
 const hints: Record<string, string> = {
@@ -22,6 +23,8 @@ export interface ErrorExtensions {
   hint: string | null;
   retryable: boolean;
   details: JsonObject;
+  /** Under which the service log has it; null for what belongs to no request. */
+  requestId: string | null;
 }
 
 export interface PublicError extends GraphQLFormattedError {
@@ -29,23 +32,27 @@ export interface PublicError extends GraphQLFormattedError {
 }
 
 /** `formatted`: the error as the GraphQL library would show it, with the code that the server gave it, if any. */
-export function publicError(formatted: GraphQLFormattedError, thrown: unknown): PublicError {
+export function publicError(
+  formatted: GraphQLFormattedError,
+  thrown: unknown,
+  requestId: string | null = presentRequest(),
+): PublicError {
   const { locations, path } = formatted;
   const place = { ...(locations && { locations }), ...(path && { path }) };
   const fault = faultWithin(thrown);
-  if (fault) return { message: fault.message, ...place, extensions: extensionsOf(fault) };
+  if (fault) return { message: fault.message, ...place, extensions: extensionsOf(fault, requestId) };
   const code = codeOfMistake(formatted.extensions?.code, thrown);
   if (code !== null) {
-    const extensions = { code, hint: hints[code] ?? null, retryable: false, details: {} };
+    const extensions = { code, hint: hints[code] ?? null, retryable: false, details: {}, requestId };
     return { message: formatted.message, ...place, extensions };
   }
   const internal = Fault.from(thrown);
-  return { message: internal.message, ...place, extensions: extensionsOf(internal) };
+  return { message: internal.message, ...place, extensions: extensionsOf(internal, requestId) };
 }
 
 /** The same shape for what is refused outside GraphQL: `{ errors: [...] }`. */
-export function publicBody(fault: Fault): { errors: PublicError[] } {
-  return { errors: [{ message: fault.message, extensions: extensionsOf(fault) }] };
+export function publicBody(fault: Fault, requestId: string | null = presentRequest()): { errors: PublicError[] } {
+  return { errors: [{ message: fault.message, extensions: extensionsOf(fault, requestId) }] };
 }
 
 /**
@@ -58,9 +65,13 @@ export function causeToLog(shown: PublicError, thrown: unknown): unknown {
   return shown.extensions.code === 'INTERNAL' ? innermost(thrown) : null;
 }
 
-function extensionsOf(fault: Fault): ErrorExtensions {
+function extensionsOf(fault: Fault, requestId: string | null): ErrorExtensions {
   const { code, hint, retryable, details } = fault;
-  return { code, hint, retryable, details };
+  return { code, hint, retryable, details, requestId };
+}
+
+function presentRequest(): string | null {
+  return RequestScope.current?.requestId ?? null;
 }
 
 /** GraphQL libraries wrap what was thrown, some more than once. */

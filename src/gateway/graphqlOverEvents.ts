@@ -8,6 +8,7 @@ import { type ExecutionResult, execute, type GraphQLError, subscribe } from 'gra
 import type { Logger } from 'pino';
 import { invalidArgument } from '../errors.js';
 import type { Services } from '../services.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 import { createContext } from './context.js';
 import { publicBody, publicError } from './errorShape.js';
 import { EventStream } from './eventStream.js';
@@ -17,8 +18,16 @@ import { watchIdentity } from './identity/lifetime.js';
 import { callerKeyOf, identityOf } from './identity/onRequest.js';
 import { asGraphqlError, type Gate, type PreparedOperation, type RequestedOperation } from './limits/gate.js';
 import { logCause, logOperation } from './operationLog.js';
+import { OperationWatch } from './operationWatch.js';
+import { scopeOf } from './requestIds.js';
 
-export function createEventStreams(gate: Gate, services: Services, authenticator: Authenticator, logger: Logger) {
+export function createEventStreams(
+  gate: Gate,
+  services: Services,
+  authenticator: Authenticator,
+  logger: Logger,
+  telemetry: Telemetry,
+) {
   const open = new Set<EventStream>();
 
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -35,18 +44,27 @@ export function createEventStreams(gate: Gate, services: Services, authenticator
         done();
       };
       const codes = new Set<string>();
+      const scope = scopeOf(request);
+      const watch = new OperationWatch(telemetry, 'events', {
+        requestId: request.id,
+        caller,
+        traceparent: scope.traceparent,
+      });
+      scope.traceparent = watch.traceparent;
       const show = (error: GraphQLError) => {
-        const shown = publicError(error.toJSON(), error);
+        const shown = publicError(error.toJSON(), error, request.id);
         codes.add(shown.extensions.code);
+        watch.failed(shown);
         logCause(logger, request.id, shown, error);
         return shown;
       };
       const startedAt = performance.now() - reply.elapsedTime;
       const prepared = gate.prepare(caller, key, asked);
+      if ('operation' in prepared) watch.resolved(prepared.document, prepared.operation);
       const stream = begin(reply);
       open.add(stream);
       const stopWatching = watchIdentity(authenticator, identity, () =>
-        stream.end(publicBody(unauthenticated('The token has expired or was taken back'))),
+        stream.end(publicBody(unauthenticated('The token has expired or was taken back'), request.id)),
       );
       const contextValue = createContext(services, {
         requestId: request.id,
@@ -59,6 +77,7 @@ export function createEventStreams(gate: Gate, services: Services, authenticator
       } finally {
         stopWatching();
         open.delete(stream);
+        watch.end();
         const operation = 'operation' in prepared ? prepared.operation : null;
         logOperation(logger, {
           requestId: request.id,

@@ -7,17 +7,21 @@ import {
   ApolloServerPluginSchemaReportingDisabled,
   ApolloServerPluginUsageReportingDisabled,
 } from '@apollo/server/plugin/disabled';
+import { GraphQLError } from 'graphql';
 import type { Logger } from 'pino';
 import { type Fault, invalidArgument } from '../errors.js';
+import { RequestScope } from '../requestScope.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 import { answerStatus } from './answerStatus.js';
 import type { GatewayContext } from './context.js';
 import { publicError } from './errorShape.js';
 import { MOST_TOKENS } from './limits/documentText.js';
 import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation } from './operationLog.js';
+import { OperationWatch } from './operationWatch.js';
 
 /** Not started yet. */
-export function createApollo(gate: Gate, logger: Logger): ApolloServer<GatewayContext> {
+export function createApollo(gate: Gate, logger: Logger, telemetry: Telemetry): ApolloServer<GatewayContext> {
   return new ApolloServer<GatewayContext>({
     schema: gate.schema,
     logger,
@@ -31,7 +35,7 @@ export function createApollo(gate: Gate, logger: Logger): ApolloServer<GatewayCo
     stopOnTerminationSignals: false,
     parseOptions: { maxTokens: MOST_TOKENS },
     validationRules: [...gate.rules],
-    formatError: publicError,
+    formatError: (formatted, thrown) => publicError(formatted, thrown),
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
       ApolloServerPluginCacheControlDisabled(),
@@ -43,6 +47,7 @@ export function createApollo(gate: Gate, logger: Logger): ApolloServer<GatewayCo
       costLimit(gate),
       answerStatus,
       operationLog(logger),
+      operationWatch(telemetry),
     ],
   });
 }
@@ -94,6 +99,36 @@ function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {
             startedAt,
             codes,
           });
+        },
+      };
+    },
+  };
+}
+
+/** The span is the one that everything done for the operation comes under, a recovery that it starts too. */
+function operationWatch(telemetry: Telemetry): ApolloServerPlugin<GatewayContext> {
+  return {
+    async invalidRequestWasReceived({ error }) {
+      const formatted = error instanceof GraphQLError ? error.toJSON() : { message: error.message };
+      telemetry.refused('http', publicError(formatted, error).extensions.code);
+    },
+    async requestDidStart({ contextValue: { requestId, caller } }) {
+      const scope = RequestScope.current;
+      const watch = new OperationWatch(telemetry, 'http', {
+        requestId,
+        caller,
+        traceparent: scope?.traceparent ?? null,
+      });
+      if (scope) scope.traceparent = watch.traceparent;
+      return {
+        async didResolveOperation({ document, operation }) {
+          if (operation) watch.resolved(document, operation);
+        },
+        async didEncounterErrors({ errors }) {
+          for (const error of errors) watch.failed(publicError(error.toJSON(), error));
+        },
+        async willSendResponse() {
+          watch.end();
         },
       };
     },

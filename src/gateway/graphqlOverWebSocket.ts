@@ -1,19 +1,24 @@
 /** Operations over one WebSocket per client, in the graphql-transport-ws protocol: subscriptions, queries and mutations alike. */
 
 import type { IncomingMessage } from 'node:http';
-import type { GraphQLError } from 'graphql';
+import { type ExecutionArgs, execute, type GraphQLError, subscribe } from 'graphql';
 import { CloseCode, type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import { Fault } from '../errors.js';
+import { RequestScope } from '../requestScope.js';
 import type { Services } from '../services.js';
-import { createContext } from './context.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
+import { wellFormedTraceparent } from '../telemetry/tracing.js';
+import { createContext, type GatewayContext } from './context.js';
 import { type PublicError, publicError } from './errorShape.js';
 import type { Authenticator, Identity } from './identity/authenticator.js';
 import { watchIdentity } from './identity/lifetime.js';
 import { callerKey, type Release } from './limits/callerLimits.js';
 import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation, refused } from './operationLog.js';
+import { OperationWatch } from './operationWatch.js';
+import { isUsableRequestId, requestIdOf, traceparentOf } from './requestIds.js';
 
 /** What is known of one connection. */
 export interface Connection {
@@ -33,6 +38,8 @@ export interface Connection {
 
 interface Operation {
   requestId: string;
+  scope: RequestScope;
+  watch: OperationWatch;
   startedAt: number;
   operation: string | null | undefined;
   kind: string | undefined;
@@ -47,10 +54,26 @@ const TRY_AGAIN_LATER = 1013;
 type Params = Record<string, unknown> | undefined;
 
 /** The protocol without the sockets: webSockets.ts feeds it. */
-export function createProtocol(gate: Gate, services: Services, authenticator: Authenticator, logger: Logger) {
+export function createProtocol(
+  gate: Gate,
+  services: Services,
+  authenticator: Authenticator,
+  logger: Logger,
+  telemetry: Telemetry,
+) {
   function begin({ extra }: Context<Params, Connection>, id: ID, payload: SubscribePayload): Operation {
+    // A connection carries many operations, so each may bring what a request over HTTP has in its headers.
+    const { requestId: sent, traceparent } = payload.extensions ?? {};
+    const requestId = isUsableRequestId(sent) ? sent : uuidv7();
+    const watch = new OperationWatch(telemetry, 'websocket', {
+      requestId,
+      caller: extra.identity?.caller ?? null,
+      traceparent: wellFormedTraceparent(traceparent) ?? traceparentOf(extra.request),
+    });
     const begun: Operation = {
-      requestId: uuidv7(),
+      requestId,
+      scope: new RequestScope(requestId, watch.traceparent),
+      watch,
       startedAt: performance.now(),
       operation: payload.operationName,
       kind: undefined,
@@ -64,8 +87,9 @@ export function createProtocol(gate: Gate, services: Services, authenticator: Au
   function show({ extra }: Context<Params, Connection>, id: ID, errors: readonly GraphQLError[]): PublicError[] {
     const operation = extra.operations.get(id);
     return errors.map((error) => {
-      const shown = publicError(error.toJSON(), error);
+      const shown = publicError(error.toJSON(), error, operation?.requestId ?? null);
       operation?.codes.add(shown.extensions.code);
+      operation?.watch.failed(shown);
       logCause(logger, operation?.requestId ?? 'unknown', shown, error);
       return shown;
     });
@@ -75,15 +99,24 @@ export function createProtocol(gate: Gate, services: Services, authenticator: Au
     const operation = extra.operations.get(id);
     if (!operation) return;
     extra.operations.delete(id);
-    const { release, ...facts } = operation;
-    release?.();
+    operation.watch.end();
+    operation.scope.end();
+    operation.release?.();
+    const { requestId, startedAt, operation: name, kind } = operation;
     logOperation(logger, {
-      ...facts,
+      requestId,
+      startedAt,
+      operation: name,
+      kind,
       caller: extra.identity?.caller ?? null,
       via: 'websocket',
       codes: [...operation.codes],
     });
   }
+
+  const scopes = new WeakMap<GatewayContext, RequestScope>();
+  const within = <T>({ contextValue }: ExecutionArgs, work: () => T): T =>
+    scopes.get(contextValue as GatewayContext)?.run(work) ?? work();
 
   const options: ServerOptions<Params, Connection> = {
     async onConnect({ extra, connectionParams }) {
@@ -91,7 +124,8 @@ export function createProtocol(gate: Gate, services: Services, authenticator: Au
         extra.identity = await authenticator.identify(extra.request, connectionParams);
       } catch (thrown) {
         if (!(thrown instanceof Fault)) throw thrown;
-        logger.info(refused(thrown), 'connection refused');
+        logger.info({ requestId: requestIdOf(extra.request), ...refused(thrown) }, 'connection refused');
+        telemetry.refused('websocket', thrown.code);
         extra.close(CloseCode.Forbidden, `${thrown.code}: ${thrown.message}`);
         return false;
       }
@@ -135,14 +169,18 @@ export function createProtocol(gate: Gate, services: Services, authenticator: Au
       const { operation, ...args } = prepared;
       begun.kind = operation.operation;
       begun.operation = operation.name?.value;
+      begun.watch.resolved(args.document, operation);
       const contextValue = createContext(services, {
         requestId: begun.requestId,
         caller,
         callerKey: extra.callerKey,
         patienceMs: gate.limits.operationMs,
       });
+      scopes.set(contextValue, begun.scope);
       return { ...args, contextValue };
     },
+    execute: (args) => within(args, () => execute(args)),
+    subscribe: (args) => within(args, () => subscribe(args)),
     onNext(context, id, _payload, _args, { errors, ...result }) {
       return errors ? { ...result, errors: show(context, id, errors) } : undefined;
     },

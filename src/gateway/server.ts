@@ -1,14 +1,14 @@
 /** The edge as a running server: GraphQL at /graphql over HTTP and WebSocket, the playground at /, REST under /v1.0, health checks. */
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fastifyApolloHandler } from '@as-integrations/fastify';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { uuidv7 } from 'uuidv7';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Services } from '../services.js';
+import { Telemetry } from '../telemetry/telemetry.js';
 import { type AccessRules, checkAccess } from './access.js';
 import { createContext } from './context.js';
 import { puttingDocument } from './documentInRequest.js';
@@ -21,8 +21,10 @@ import { authenticating, callerKeyOf, callerOf } from './identity/onRequest.js';
 import { retryAfter } from './limits/callerLimits.js';
 import { Gate } from './limits/gate.js';
 import type { Limits } from './limits/limits.js';
+import { type Exposition, serveMetrics } from './metricsEndpoint.js';
 import { described, refused } from './operationLog.js';
 import { servePlayground } from './playground.js';
+import { followRequests, requestIdOf } from './requestIds.js';
 import { createSchema } from './schema.js';
 import { serveTrove } from './trove/routes.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
@@ -46,6 +48,14 @@ export interface GatewayOptions {
   allowedOrigins?: string[];
   /** How long requests that are being answered may take to end once close() is called, in milliseconds; 5,000 unless given. */
   drainMs?: number;
+  telemetry?: Telemetry;
+  /** Served at /metrics, to whoever reaches the API; null where it is not. */
+  exposition?: Exposition | null;
+  /**
+   * How long /readyz says that the service is stopping, while everything else goes on, before anything is closed; in
+   * milliseconds; none unless given.
+   */
+  noticeMs?: number;
 }
 
 export interface Gateway {
@@ -57,21 +67,22 @@ export interface Gateway {
 
 /** Resolves once it listens. @throws what listening throws, EADDRINUSE and the like */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { services, authenticator, logger, host } = options;
+  const { services, authenticator, logger, host, telemetry = new Telemetry() } = options;
   const rules: AccessRules = {
     port: options.port,
     allowedHosts: options.allowedHosts ?? [],
     allowedOrigins: options.allowedOrigins ?? [],
   };
   const gate = new Gate(createSchema(), options.limits);
-  const apollo = createApollo(gate, logger);
-  const streams = createEventStreams(gate, services, authenticator, logger);
+  const apollo = createApollo(gate, logger, telemetry);
+  const streams = createEventStreams(gate, services, authenticator, logger, telemetry);
   await apollo.start();
   // Fastify's own log would show URLs, and with them the variables of GET requests.
-  const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: () => uuidv7(), requestTimeout: 60_000 });
-  addHealth(app, services);
+  const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: requestIdOf, requestTimeout: 60_000 });
+  followRequests(app);
+  const health = addHealth(app, services);
   guard(app, rules);
-  answerErrors(app, logger);
+  answerErrors(app, logger, telemetry);
   const authenticate = authenticating(app, authenticator);
   const answer = fastifyApolloHandler(apollo, {
     context: async (request) =>
@@ -89,10 +100,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     preHandler: [streams.answering, puttingDocument(gate, logger)],
     handler: answer,
   });
+  if (options.exposition) serveMetrics(app, options.exposition);
   await servePlayground(app);
-  await serveTrove(app, services, logger, async (request) => (await authenticator.identify(request)).caller, gate);
+  const identify = async (request: IncomingMessage) => (await authenticator.identify(request)).caller;
+  await serveTrove(app, services, logger, identify, gate, telemetry);
 
-  const sockets = createWebSockets(createProtocol(gate, services, authenticator, logger), logger, BODY_LIMIT);
+  const protocol = createProtocol(gate, services, authenticator, logger, telemetry);
+  const sockets = createWebSockets(protocol, logger, BODY_LIMIT);
   const upgrades = acceptUpgrades(app, sockets, rules);
   try {
     await app.listen({ host, port: options.port });
@@ -104,6 +118,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
+    health.stopping = true;
+    // Balancers look every few seconds, and send requests here until they have seen it.
+    if (options.noticeMs) await delay(options.noticeMs);
     upgrades.stop();
     streams.close();
     const closed = Promise.all([app.close(), sockets.close()]);
@@ -130,15 +147,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 }
 
 /** Answers to any Host: whoever probes a container does so by its address, and there is nothing here to protect. */
-function addHealth(app: FastifyInstance, services: Services): void {
+function addHealth(app: FastifyInstance, services: Services): { stopping: boolean } {
+  const health = { stopping: false };
   app.get('/healthz', async () => ({ status: 'alive' }));
   app.get('/readyz', async (_request, reply) => {
+    if (health.stopping) return reply.code(503).send({ status: 'stopping' });
     const patience = new AbortController();
     const tooLate = delay(READY_TIMEOUT_MS, false, { signal: patience.signal }).catch(() => false);
     const ready = await Promise.race([services.ready().catch(() => false), tooLate]);
     patience.abort();
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready' });
   });
+  return health;
 }
 
 /** Runs before a body is read, for every address but the health checks. */
@@ -154,13 +174,20 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
     reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id');
     if (request.method !== 'OPTIONS') return;
     reply.header('access-control-allow-methods', 'GET, POST').header('access-control-max-age', '600');
-    reply.header('access-control-allow-headers', 'content-type, authorization, x-auth-token, apollo-require-preflight');
+    reply.header(
+      'access-control-allow-headers',
+      'content-type, authorization, x-auth-token, x-request-id, traceparent, apollo-require-preflight',
+    );
     await reply.code(204).send();
   });
 }
 
 /** Everything that is refused outside GraphQL, in the shape of a GraphQL error. */
-function answerErrors(app: FastifyInstance, logger: Logger): void {
+function answerErrors(app: FastifyInstance, logger: Logger, telemetry: Telemetry): void {
+  const shown = (fault: Fault, request: FastifyRequest) => {
+    telemetry.refused('http', fault.code);
+    return publicBody(fault, request.id);
+  };
   app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const { statusCode = 500 } = error as { statusCode?: number };
     const seconds = error instanceof Fault ? retryAfter(error) : null;
@@ -168,20 +195,20 @@ function answerErrors(app: FastifyInstance, logger: Logger): void {
     if (error instanceof Fault && statusOf(error) < 500) {
       logger.info({ requestId: request.id, ...refused(error) }, 'request refused');
       if (statusOf(error) === 401) reply.header('www-authenticate', 'Bearer');
-      return reply.code(statusOf(error)).send(publicBody(error));
+      return reply.code(statusOf(error)).send(shown(error, request));
     }
     if (statusCode >= 400 && statusCode < 500) {
       const { message } = error as Error;
-      return reply.code(statusCode).send(publicBody(new Fault('INVALID_ARGUMENT', message)));
+      return reply.code(statusCode).send(shown(new Fault('INVALID_ARGUMENT', message), request));
     }
     logger.error({ requestId: request.id, err: described(error) }, 'request failed');
-    return reply.code(500).send(publicBody(Fault.from(error)));
+    return reply.code(500).send(shown(Fault.from(error), request));
   });
-  app.setNotFoundHandler(async (_request, reply) => {
+  app.setNotFoundHandler(async (request, reply) => {
     const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {
       hint: 'GraphQL is at /graphql, the playground at /.',
     });
-    return reply.code(404).send(publicBody(fault));
+    return reply.code(404).send(publicBody(fault, request.id));
   });
 }
 
@@ -191,14 +218,14 @@ function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: Access
   app.server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     try {
-      if (!open) return refuseUpgrade(socket, 503, new Fault('INTERNAL', 'The service is stopping'));
+      if (!open) return refuseUpgrade(request, socket, 503, new Fault('INTERNAL', 'The service is stopping'));
       checkAccess(request, rules);
       if (request.url?.split('?')[0] !== '/graphql') {
-        return refuseUpgrade(socket, 404, invalidArgument('path', 'WebSockets are served at /graphql'));
+        return refuseUpgrade(request, socket, 404, invalidArgument('path', 'WebSockets are served at /graphql'));
       }
       sockets.upgrade(request, socket, head);
     } catch (thrown) {
-      refuseUpgrade(socket, thrown instanceof Fault ? 403 : 500, Fault.from(thrown));
+      refuseUpgrade(request, socket, thrown instanceof Fault ? 403 : 500, Fault.from(thrown));
     }
   });
   return {
@@ -208,10 +235,11 @@ function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: Access
   };
 }
 
-function refuseUpgrade(socket: Duplex, status: number, fault: Fault): void {
-  const body = JSON.stringify(publicBody(fault));
+function refuseUpgrade(request: IncomingMessage, socket: Duplex, status: number, fault: Fault): void {
+  const requestId = requestIdOf(request);
+  const body = JSON.stringify(publicBody(fault, requestId));
   socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\nx-request-id: ${requestId}\r\ncontent-type: application/json; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
 }

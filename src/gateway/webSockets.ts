@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { Connection, createProtocol } from './graphqlOverWebSocket.js';
 import { described } from './operationLog.js';
+import { requestIdOf } from './requestIds.js';
 
 /** A client that answers no ping within this many milliseconds is gone. */
 const KEEP_ALIVE_MS = 12_000;
@@ -34,6 +35,7 @@ export function createWebSockets(
     ...{ closeTimeout: CLOSE_TIMEOUT_MS },
   });
 
+  server.on('headers', (headers, request) => headers.push(`x-request-id: ${requestIdOf(request)}`));
   server.on('connection', (socket: WebSocket, request: IncomingMessage) => {
     const connection: Connection = {
       request,
@@ -64,7 +66,10 @@ export function createWebSockets(
           socket.on('message', (data: RawData) => {
             read(String(data)).catch((error: unknown) => {
               if (socket.readyState !== socket.OPEN) return;
-              logger.error({ err: described(error) }, 'a WebSocket message could not be handled');
+              logger.error(
+                { requestId: requestIdOf(request), err: described(error) },
+                'a WebSocket message could not be handled',
+              );
               socket.close(CloseCode.InternalServerError, 'Internal server error');
             });
           }),
@@ -72,11 +77,13 @@ export function createWebSockets(
       connection,
     );
     // A broken frame or a reset connection: ws closes the socket itself.
-    socket.on('error', (error: Error) => logger.debug({ reason: error.message }, 'WebSocket broke'));
+    socket.on('error', (error: Error) =>
+      logger.debug({ requestId: requestIdOf(request), reason: error.message }, 'WebSocket broke'),
+    );
     socket.once('close', (code, reason) => {
       stopPinging();
       closed(code, String(reason)).catch((error: unknown) =>
-        logger.error({ err: described(error) }, 'WebSocket did not end'),
+        logger.error({ requestId: requestIdOf(request), err: described(error) }, 'WebSocket did not end'),
       );
     });
   });

@@ -4,10 +4,14 @@ import { uuidv7 } from 'uuidv7';
 import type { Catalog, InstanceRecord, Page, RecoveryRecord, StepRecord } from '../catalog/records.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
+import { recoveryEnded } from '../events/happenings.js';
+import type { Outbox } from '../events/outbox.js';
 import { type Clock, formatInstant } from '../instant.js';
 import { type RecoveryPlan, type RecoveryState, type RecoveryTarget, recoverySteps } from '../model.js';
 import { checkQuotas, limitsAny, type Quotas, type Usage } from '../quotas.js';
+import { RequestScope } from '../requestScope.js';
 import type { Assessment, Caller, ProgressEvent, RecoverInput, RecoveryOperations } from '../services.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 import { type PlanningOptions, planRecovery } from './planning.js';
 import type { ProgressHub } from './progress.js';
 import { isFinal } from './runState.js';
@@ -21,6 +25,8 @@ export interface RecoveryServiceOptions extends Omit<PlanningOptions, 'catalog'>
   hub: ProgressHub;
   quotas: Quotas;
   clock: Clock;
+  outbox: Outbox;
+  telemetry: Telemetry;
   /** The planner met a damaged object. Never rejects. */
   onFault(fault: Fault): Promise<void>;
 }
@@ -149,6 +155,11 @@ export class RecoveryService implements RecoveryOperations {
           output: null,
         })),
       );
+      const asked = RequestScope.current;
+      if (asked) {
+        const { requestId, traceparent } = asked;
+        await writer.insertRecoveryOrigin({ recoveryId: recovery.id, requestId, traceparent });
+      }
       return recovery;
     });
     tasks.wake();
@@ -156,7 +167,8 @@ export class RecoveryService implements RecoveryOperations {
   }
 
   async cancel(caller: Caller, id: string): Promise<RecoveryRecord> {
-    const { catalog, tasks, clock, hub } = this.options;
+    const { catalog, tasks, clock, hub, outbox, telemetry } = this.options;
+    let endedHere = false;
     await this.requireRecovery(caller, id);
     const after = await catalog.write(async (writer) => {
       const recovery = await writer.recovery(id);
@@ -178,6 +190,8 @@ export class RecoveryService implements RecoveryOperations {
           finishedAt: at,
           progress: cancelled,
         });
+        await outbox.note(writer, recoveryEnded(recovery, 'CANCELLED', null, at));
+        endedHere = true;
       } else if (state === 'STUCK') {
         await writer.moveRecovery(id, 'STUCK', { state: 'UNWINDING', cancelRequested: true });
       } else {
@@ -185,6 +199,7 @@ export class RecoveryService implements RecoveryOperations {
       }
       return (await writer.recovery(id)) ?? recovery;
     });
+    if (endedHere) telemetry.recoveryEnded('CANCELLED');
     if (after.state === 'CANCELLED') hub.publish({ recoveryId: id, state: after.state, progress: after.progress });
     else if (after.state === 'UNWINDING') tasks.resume(after);
     else tasks.interrupt(id);

@@ -7,9 +7,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { RecoveryRecord, StepRecord } from '../catalog/records.js';
 import { Fault } from '../errors.js';
+import { recoveryEnded } from '../events/happenings.js';
+import type { Outbox } from '../events/outbox.js';
 import type { RecoveryState, RecoveryStepName } from '../model.js';
 import { fileFault } from '../storage/fileFaults.js';
-import { assertTransition } from './runState.js';
+import type { WatchedRecovery } from '../telemetry/telemetry.js';
+import { assertTransition, isFinal } from './runState.js';
 import { clearScratch, type RunContext, type Step, type StepResult } from './steps.js';
 
 /** A fault that may pass is given this many tries in all, a little apart. */
@@ -26,6 +29,8 @@ export interface Runner {
   steps: readonly Step[];
   context: RunContext;
   logger: Logger;
+  outbox: Outbox;
+  watched: WatchedRecovery;
   /** The bytes that are done when a step begins, so that one that runs again starts from there. */
   bytesBefore(step: RecoveryStepName): number;
   /** A step failed for good; told before that is recorded. Never rejects. */
@@ -55,10 +60,13 @@ async function runForwards(runner: Runner): Promise<Fault | 'done' | 'stopping' 
       if (record.output) context.outputs.set(step.name, record.output);
       continue;
     }
+    const stepEnded = runner.watched.step(step.name);
     const fault = await attempt(runner, step, record);
+    const stopping = signal.reason instanceof ServiceStopping;
+    const cancelled = fault !== null && (signal.reason instanceof Cancelled || fault.cause instanceof Cancelled);
+    stepEnded(fault && (stopping ? 'INTERRUPTED' : cancelled ? 'CANCELLED' : fault.code));
     if (!fault) continue;
-    if (signal.reason instanceof ServiceStopping) return 'stopping';
-    const cancelled = signal.reason instanceof Cancelled || fault.cause instanceof Cancelled;
+    if (stopping) return 'stopping';
     if (!cancelled) {
       logger.warn({ recoveryId: context.recovery.id, step: step.name, err: fault }, 'step failed');
       await runner.onFault(fault);
@@ -161,6 +169,7 @@ async function succeed(runner: Runner, step: Step, result: StepResult): Promise<
     for (const id of [recovery.plan.baseId, ...recovery.plan.incrementalIds]) {
       await writer.updateBackup(id, { verifiedAt: finishedAt });
     }
+    await runner.outbox.note(writer, recoveryEnded(recovery, 'SUCCEEDED', null, finishedAt));
   });
   recovery.state = 'SUCCEEDED';
   meter.committed('SUCCEEDED', progress);
@@ -204,7 +213,8 @@ async function move(
   change: Partial<RecoveryRecord>,
   message: string,
 ): Promise<void> {
-  const { recovery, catalog, meter } = runner.context;
+  const { recovery, catalog, meter, clock } = runner.context;
+  const { outbox } = runner;
   assertTransition(from, to);
   await meter.settle();
   const progress = meter.next({ message });
@@ -214,6 +224,9 @@ async function move(
     if (current) recovery.cancelRequested = current.cancelRequested;
     const moved = await writer.moveRecovery(recovery.id, from, { ...change, state: to, progress });
     if (!moved) throw new Error(`recovery ${recovery.id} is not ${from} any more`);
+    if (!isFinal(to)) return;
+    const { error = recovery.error } = change;
+    await outbox.note(writer, recoveryEnded(recovery, to, error, clock()));
   });
   Object.assign(recovery, change, { state: to });
   meter.committed(to, progress);

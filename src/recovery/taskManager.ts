@@ -4,10 +4,13 @@ import type { Logger } from 'pino';
 import type { Catalog, CatalogReader, RecoveryRecord } from '../catalog/records.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
+import type { Outbox } from '../events/outbox.js';
 import type { Places } from '../instances/places.js';
 import type { Clock } from '../instant.js';
 import type { RecoveryPlan, RecoveryStepName } from '../model.js';
+import { RequestScope } from '../requestScope.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
+import type { Telemetry, WatchedRecovery } from '../telemetry/telemetry.js';
 import { type ProgressHub, ProgressMeter } from './progress.js';
 import { Cancelled, drive, ServiceStopping } from './runner.js';
 import { assertTransition, isFinal } from './runState.js';
@@ -21,6 +24,8 @@ export interface TaskManagerOptions {
   hub: ProgressHub;
   clock: Clock;
   logger: Logger;
+  outbox: Outbox;
+  telemetry: Telemetry;
   /** Recoveries that run at the same time; at least 1. */
   concurrency: number;
   /** The declared steps; others only where a test makes them fail. */
@@ -118,7 +123,7 @@ export class TaskManager {
     let current: RecoveryRecord | null = recovery;
     for (let wait = AGAIN_FIRST_MS; current; wait = Math.min(wait * 2, AGAIN_LAST_MS)) {
       try {
-        await this.execute(current, signal);
+        await this.followed(current, signal);
         return;
       } catch (error) {
         const { aborted } = this.stopping.signal;
@@ -134,8 +139,23 @@ export class TaskManager {
     }
   }
 
-  private async execute(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
-    const { catalog, datastores, pipeline, places, hub, clock, logger, onActivated, onFault } = this.options;
+  /** Under the id, and in the trace, of the request that asked for it, in whichever life of the service that was. */
+  private async followed(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
+    const { catalog, telemetry } = this.options;
+    const origin = await catalog.read.recoveryOrigin(recovery.id);
+    const watched = telemetry.recovery(recovery, origin);
+    // Without an origin it has a scope all the same: its own work is not that of the request that happened to wake it.
+    const scope = new RequestScope(origin?.requestId ?? recovery.id, watched.traceparent);
+    try {
+      await scope.run(() => this.execute(recovery, signal, watched));
+    } finally {
+      watched.end(recovery.state, recovery.error?.code ?? null);
+      scope.end();
+    }
+  }
+
+  private async execute(recovery: RecoveryRecord, signal: AbortSignal, watched: WatchedRecovery): Promise<void> {
+    const { catalog, datastores, pipeline, places, hub, clock, logger, outbox, onActivated, onFault } = this.options;
     const source = await catalog.read.instance(recovery.sourceId);
     if (!source) throw new Fault('INTERNAL', `recovery ${recovery.id} has no source`);
     const meter = new ProgressMeter({
@@ -169,6 +189,8 @@ export class TaskManager {
       steps,
       context,
       logger,
+      outbox,
+      watched,
       onFault,
       bytesBefore: (step) => before(step).reduce((sum, { name }) => sum + (bytes.get(name) ?? 0), 0),
     });

@@ -17,10 +17,13 @@ const DEFAULT_PART_BYTES = 64 * 1024 * 1024;
 export class ObjectPipeline {
   private readonly codecs: CodecPool;
 
-  /** @param options.workers threads for compression and SHA-256; by default one per core, at most 4 */
+  /**
+   * @param options.workers threads for compression and SHA-256; by default one per core, at most 4
+   * @param options.onStored told of each object that is whole in storage
+   */
   constructor(
     private readonly storage: Storage,
-    options: { workers?: number } = {},
+    private readonly options: { workers?: number; onStored?(object: StoredObject): void } = {},
   ) {
     this.codecs = new CodecPool(options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS));
   }
@@ -29,9 +32,11 @@ export class ObjectPipeline {
    * Stores one object; whole and durable when this resolves, absent when it rejects.
    * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key); the source's own error; the signal's reason
    */
-  write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
+  async write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
     allowMany(signal);
-    return writeObject(this.storage, this.codecs, key, plain, signal);
+    const object = await writeObject(this.storage, this.codecs, key, plain, signal);
+    this.options.onStored?.(object);
+    return object;
   }
 
   /**

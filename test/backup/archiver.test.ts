@@ -7,6 +7,7 @@ import { Archiver } from '../../src/backup/archiver.js';
 import type { CaptureHealth, Datastore, LogCapture } from '../../src/datastores/datastore.js';
 import { DatastoreRegistry } from '../../src/datastores/registry.js';
 import { Fault } from '../../src/errors.js';
+import { noOutbox, type Outbox } from '../../src/events/outbox.js';
 import { instant } from '../../src/instant.js';
 import type { InstanceHandle } from '../../src/model.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
@@ -44,7 +45,7 @@ class ToldDatastore extends EventEmitter {
   }
 }
 
-async function bench(t: TestContext) {
+async function bench(t: TestContext, outbox: Outbox = noOutbox) {
   const { catalog } = await scratchCatalog(t);
   const datastore = new ToldDatastore();
   const archiver = new Archiver({
@@ -54,6 +55,7 @@ async function bench(t: TestContext) {
     handleOf: () => ({}) as InstanceHandle,
     clock: () => instant(Date.now() * 1000),
     logger: pino({ level: 'silent' }),
+    outbox,
     onInterrupted: () => {},
   });
   const instance = anInstance({ id: 'i' });
@@ -74,6 +76,23 @@ test('a capture that does not start is tried again, and the catalog says how it 
   assert.equal(datastore.starts, 2);
   await archiver.close();
   assert.equal(datastore.stops, 1);
+});
+
+test('an archive that ceases to be well, and is well again, is each noted once, whatever is said in between', async (t) => {
+  const noted: string[] = [];
+  const { datastore, archiver, instance } = await bench(t, {
+    async note(_writer, { type, tenantId, subject }) {
+      noted.push(`${type} ${tenantId} ${subject}`);
+    },
+  });
+  datastore.failures = 2;
+  await archiver.follow(instance);
+  await until('it is healthy again', () => noted.length === 2);
+  assert.deepEqual(noted, ['pitr.archive.unhealthy tenant i', 'pitr.archive.healthy tenant i']);
+  await archiver.release('i');
+  await archiver.follow(instance);
+  await archiver.close();
+  assert.equal(noted.length, 2, 'an archive that stays well is no news');
 });
 
 test('a release between two tries is final', async (t) => {

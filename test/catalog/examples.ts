@@ -9,6 +9,7 @@ import type {
   Catalog,
   GapRecord,
   InstanceRecord,
+  OutboxRecord,
   RecoveryRecord,
   SegmentRecord,
   StepRecord,
@@ -228,4 +229,18 @@ export function pendingSteps(recoveryId: string): StepRecord[] {
     error: null,
     output: null,
   }));
+}
+
+export function anEvent(some: Partial<OutboxRecord> & { id: string }): OutboxRecord {
+  return {
+    tenantId: 'tenant',
+    type: 'pitr.recovery.succeeded',
+    body: '{}',
+    state: 'WAITING',
+    attempts: 0,
+    dueAt: at(0),
+    lastError: null,
+    createdAt: at(0),
+    ...some,
+  };
 }

@@ -6,7 +6,7 @@ import { DataSource } from 'typeorm';
 import { openCatalog } from '../../src/catalog/catalog.js';
 import { closeConnections, entities, migrationsTable, openSqlite } from '../../src/catalog/openSqlite.js';
 import { scratchDir } from '../support/scratch.js';
-import { aBackup, anInstance, aRecovery, aSegment, aStretch, completion, pendingSteps } from './examples.js';
+import { aBackup, anEvent, anInstance, aRecovery, aSegment, aStretch, completion, pendingSteps } from './examples.js';
 
 /** Every table and index as SQL, but the one TypeORM keeps for itself. White space and SQL's defaults do not count. */
 async function schema(source: DataSource): Promise<string[]> {
@@ -37,6 +37,8 @@ describe('migrations', () => {
       const made = { origin: 'RECOVERED', recoveredFromId: 'i', createdByRecoveryId: 'r' } as const;
       await writer.insertInstance(anInstance({ id: 'j', ...made }));
       await writer.updateRecovery('r', { targetId: 'j' });
+      await writer.insertRecoveryOrigin({ recoveryId: 'r', requestId: 'q', traceparent: null });
+      await writer.insertOutbox(anEvent({ id: 'e' }));
     });
     await catalog.close();
 

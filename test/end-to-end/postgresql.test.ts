@@ -221,6 +221,10 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
     const moved = new URL(rig.instance.connectionUri);
     moved.port = String(standby.place.port);
     try {
+      // It answers while it is still a standby.
+      await until('it is promoted', async () => {
+        return (await column(moved.href, 'select pg_is_in_recovery()::text'))[0] === 'false';
+      });
       await changeUri(service, registered.id, moved.href);
       assert.deepEqual(await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots'), []);
       await column(moved.href, "insert into note (text) values ('on the new primary')");

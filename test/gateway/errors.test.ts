@@ -14,7 +14,9 @@ test('a Fault keeps its code, hint, details and message', async (t) => {
   const error = onlyError(await post('{ instances { id } }'));
   assert.equal(error.message, 'Storage is away');
   assert.deepEqual(error.path, ['instances']);
-  assert.deepEqual(error.extensions, {
+  const { requestId, ...extensions } = error.extensions;
+  assert.ok(requestId);
+  assert.deepEqual(extensions, {
     code: 'STORAGE_UNAVAILABLE',
     hint: 'Look at it.',
     retryable: true,
@@ -67,7 +69,7 @@ const mistakes: [name: string, code: string, query: string, variables?: Record<s
 for (const [name, code, query, variables] of mistakes) {
   test(`${name} is ${code}, in the one shape`, async (t) => {
     const { post, log } = await gatewayUnderTest(t);
-    const { extensions } = onlyError(await post(query, variables));
+    const { requestId: _, ...extensions } = onlyError(await post(query, variables)).extensions;
     assert.deepEqual({ ...extensions, hint: null }, { code, hint: null, retryable: false, details: {} });
     assert.equal(typeof extensions.hint, 'string');
     assert.deepEqual(

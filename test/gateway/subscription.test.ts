@@ -97,7 +97,7 @@ test('errors over WebSocket have the codes and the shape they have over HTTP', a
   for (const [code, asked, variables] of cases) {
     const extensions = (await shownFor(asked, variables)) as Record<string, unknown>;
     assert.equal(extensions?.code, code, asked);
-    assert.deepEqual(Object.keys(extensions).sort(), ['code', 'details', 'hint', 'retryable'], asked);
+    assert.deepEqual(Object.keys(extensions).sort(), ['code', 'details', 'hint', 'requestId', 'retryable'], asked);
   }
   assert.equal(await shownFor('{ instances { id } }'), null);
 });

@@ -64,7 +64,8 @@ export function onlyError({ errors }: Answer) {
   assert.equal(errors?.length, 1, JSON.stringify(errors));
   const [error] = errors ?? [];
   assert.ok(error);
-  assert.deepEqual(Object.keys(error.extensions).sort(), ['code', 'details', 'hint', 'retryable']);
+  assert.deepEqual(Object.keys(error.extensions).sort(), ['code', 'details', 'hint', 'requestId', 'retryable']);
+  assert.equal(typeof error.extensions.requestId, 'string');
   return error;
 }
 

@@ -11,6 +11,7 @@ import { Fault, type FaultCode } from '../../src/errors.js';
 import { startService } from '../../src/main.js';
 import type { RecoveryStepName } from '../../src/model.js';
 import { type RunContext, recoveryRun, type Step } from '../../src/recovery/steps.js';
+import { requestFacts } from '../../src/requestScope.js';
 
 export interface Disturbance {
   step: RecoveryStepName;
@@ -85,8 +86,12 @@ function disturbed(step: Step): Step {
   };
 }
 
-const started = startService(readConfig(process.env), pino({ level: process.env.LOG_LEVEL ?? 'info' }), {
-  steps: recoveryRun.map(disturbed),
-});
+const started = startService(
+  readConfig(process.env),
+  pino({ level: process.env.LOG_LEVEL ?? 'info', mixin: requestFacts }),
+  {
+    steps: recoveryRun.map(disturbed),
+  },
+);
 process.once('SIGTERM', () => void started.then((service) => service.stop()).then(() => process.exit(0)));
 await started;

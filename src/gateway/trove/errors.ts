@@ -58,11 +58,12 @@ export interface TroveError {
 }
 
 /** @param status where HTTP itself has a better one than the code: a body too large, a media type not known */
-export function troveError(fault: Fault, status = statuses[fault.code]): TroveError {
+export function troveError(fault: Fault, requestId: string, status = statuses[fault.code]): TroveError {
   const { code, retryable, details } = fault;
   const name = names[status] ?? (status < 500 ? 'badRequest' : 'instanceFault');
   // Trove has no place for a hint or for facts: its clients show the message, and programs may read `fault`.
-  return { status, body: { [name]: { code: status, message: sentence(fault), fault: { code, retryable, details } } } };
+  const facts = { code, retryable, details, requestId };
+  return { status, body: { [name]: { code: status, message: sentence(fault), fault: facts } } };
 }
 
 /** What happened and what to do about it, in one text. */

@@ -7,10 +7,12 @@ import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { Fault, type FaultCode } from '../../errors.js';
 import type { Caller, Services } from '../../services.js';
+import { Telemetry, type WatchedOperation } from '../../telemetry/telemetry.js';
 import { publicBody } from '../errorShape.js';
 import { callerKey, retryAfter } from '../limits/callerLimits.js';
 import type { Gate } from '../limits/gate.js';
 import { logCause, logOperation } from '../operationLog.js';
+import { scopeOf } from '../requestIds.js';
 import { serveBackups } from './backups.js';
 import { answering } from './context.js';
 import { faultOf, troveError } from './errors.js';
@@ -25,11 +27,13 @@ export async function serveTrove(
   logger: Logger,
   identify: (request: IncomingMessage) => Caller | Promise<Caller>,
   gate: Pick<Gate, 'callers' | 'limits'>,
+  telemetry = new Telemetry(),
 ): Promise<void> {
   await app.register(
     async (scope) => {
       const callers = identified(scope, identify, gate);
-      answerErrors(scope, logger, callers);
+      const watched = watchOperations(scope, callers, telemetry);
+      answerErrors(scope, logger, callers, watched, telemetry);
       const answer = answering(services, callerAmong(callers), gate.limits.operationMs);
       serveInstances(scope, answer);
       serveBackups(scope, answer);
@@ -63,7 +67,27 @@ function callerAmong(callers: WeakMap<FastifyRequest, Caller>) {
   };
 }
 
-function answerErrors(scope: FastifyInstance, logger: Logger, callers: WeakMap<FastifyRequest, Caller>): void {
+/** After the caller is known; the pattern of the address stands for what GraphQL has as a field. */
+function watchOperations(scope: FastifyInstance, callers: WeakMap<FastifyRequest, Caller>, telemetry: Telemetry) {
+  const watched = new WeakMap<FastifyRequest, WatchedOperation>();
+  scope.addHook('preParsing', async (request) => {
+    const { traceparent } = scopeOf(request);
+    const tenant = callers.get(request)?.tenantId ?? null;
+    const operation = telemetry.operation({ via: 'rest', requestId: request.id, tenant, traceparent });
+    operation.resolved(request.method, [request.routeOptions.url ?? 'none']);
+    scopeOf(request).traceparent = operation.traceparent;
+    watched.set(request, operation);
+  });
+  return watched;
+}
+
+function answerErrors(
+  scope: FastifyInstance,
+  logger: Logger,
+  callers: WeakMap<FastifyRequest, Caller>,
+  watched: WeakMap<FastifyRequest, WatchedOperation>,
+  telemetry: Telemetry,
+): void {
   const refusals = new WeakMap<FastifyRequest, FaultCode>();
 
   scope.addHook('onRequest', async (request, reply) => {
@@ -75,24 +99,28 @@ function answerErrors(scope: FastifyInstance, logger: Logger, callers: WeakMap<F
   scope.setErrorHandler<FastifyError>(async (error, request, reply) => {
     const { fault, status: given } = faultOf(error);
     refusals.set(request, fault.code);
-    const [shown] = publicBody(fault).errors;
+    const operation = watched.get(request);
+    if (operation) operation.failed(null, fault.code);
+    else telemetry.refused('rest', fault.code);
+    const [shown] = publicBody(fault, request.id).errors;
     if (shown) logCause(logger, request.id, shown, fault);
-    const { status, body } = troveError(fault, given);
+    const { status, body } = troveError(fault, request.id, given);
     if (status === 401) reply.header('www-authenticate', 'Bearer');
     const seconds = retryAfter(fault);
     if (seconds !== null) reply.header('retry-after', String(seconds));
     return reply.code(status).send(body);
   });
 
-  scope.setNotFoundHandler(async (_request, reply) => {
+  scope.setNotFoundHandler(async (request, reply) => {
     const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {
       hint: 'Instances and backups are served here; everything else is in GraphQL, at /graphql.',
     });
-    const { status, body } = troveError(fault, 404);
+    const { status, body } = troveError(fault, request.id, 404);
     return reply.code(status).send(body);
   });
 
   scope.addHook('onResponse', async (request, reply) => {
+    watched.get(request)?.end();
     const code = refusals.get(request);
     logOperation(logger, {
       requestId: request.id,

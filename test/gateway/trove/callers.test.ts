@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import { readConfig } from '../../../src/config.js';
 import { Fault } from '../../../src/errors.js';
 import { Gate } from '../../../src/gateway/limits/gate.js';
+import { followRequests } from '../../../src/gateway/requestIds.js';
 import { createSchema } from '../../../src/gateway/schema.js';
 import { serveTrove } from '../../../src/gateway/trove/routes.js';
 import { limitsOf } from '../../../src/main.js';
@@ -21,6 +22,7 @@ async function askedBy(t: TestContext, caller: Caller | Fault) {
   services.backupRows.push(backupRow());
   services.recoveryRows.push(recoveryRow({ id: 'rescue' }));
   const app = Fastify();
+  followRequests(app);
   t.after(() => app.close());
   const identify = () => {
     if (caller instanceof Fault) throw caller;
