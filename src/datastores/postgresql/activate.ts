@@ -22,6 +22,7 @@ import { scratchPlaces } from './restore.js';
 import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
 import { connect } from './session.js';
 import { readIfThere, writeAccess, writeSettings } from './settings.js';
+import { settleTablespaces } from './tablespaces.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
 export async function verifyCopy(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<Cut> {
@@ -65,6 +66,7 @@ export async function activateCopy(
     });
     await writeAccess(places.data, runAs, true);
     await handOver(home, runAs);
+    await settleTablespaces(places.data, home, runAs);
     const file = await open(noted, 'w', 0o600);
     await file.writeFile(JSON.stringify(state));
     await file.sync();

@@ -1,7 +1,4 @@
-/**
- * A connection URI as PostgreSQL's own clients read it, taken apart, put together in one spelling, and handed to tools
- * without ever standing in an argument list.
- */
+/** A connection URI as PostgreSQL's own clients read it, taken apart and put together in one spelling. */
 import { readFile } from 'node:fs/promises';
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../errors.js';
@@ -83,25 +80,6 @@ export function uriOf(address: ServerAddress): string {
   const authority = socket ? '' : `${encodeURIComponent(user)}${secret}@${bracketed(host)}:${port}`;
   const tail = query.size > 0 ? `?${query}` : '';
   return `postgresql://${authority}/${encodeURIComponent(database)}${tail}`;
-}
-
-/** For PostgreSQL's own programs: everything goes through the environment. */
-export function libpqEnvironment(address: ServerAddress, applicationName: string): Record<string, string> {
-  return {
-    PGHOST: address.host,
-    PGPORT: String(address.port),
-    PGUSER: address.user,
-    PGDATABASE: address.database,
-    PGAPPNAME: applicationName,
-    PGSSLMODE: address.sslMode,
-    PGCONNECT_TIMEOUT: '15',
-    // An empty file: a ~/.pgpass of the service's user must not stand in for a password that was not given.
-    PGPASSFILE: '/dev/null',
-    ...(address.password === null ? {} : { PGPASSWORD: address.password }),
-    ...(address.sslRootCert === null ? {} : { PGSSLROOTCERT: address.sslRootCert }),
-    ...(address.sslCert === null ? {} : { PGSSLCERT: address.sslCert }),
-    ...(address.sslKey === null ? {} : { PGSSLKEY: address.sslKey }),
-  };
 }
 
 /** What libpq's sslmode means for Node's TLS; null for a connection in the clear. */

@@ -131,7 +131,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
       return capture;
     },
 
-    backup: (request, sink) => takeBackup(request, sink, binaries),
+    backup: takeBackup,
     parsePosition,
     locate: locateCut,
 

@@ -169,6 +169,7 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     unix_socket_directories: place.socketDir,
     // Nobody may look before the end; and a server that is not looked at needs no more room than it has.
     hot_standby: 'off',
+    allow_in_place_tablespaces: 'on',
     max_prepared_transactions: preparedRoom(state.settings.max_prepared_transactions, 1),
     restore_command: place.restoreCommand,
     recovery_target_timeline: String(state.timeline),

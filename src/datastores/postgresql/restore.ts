@@ -9,6 +9,7 @@ import { baseState } from './backup.js';
 import { ended, endProcess, handOver, launch, type RunAs, tail } from './processes.js';
 import { endLeftover } from './server.js';
 import { readIfThere } from './settings.js';
+import { tablespaceIn } from './tablespaces.js';
 
 /** Where a recovery keeps its things inside its scratch directory. */
 export function scratchPlaces(scratch: string) {
@@ -25,14 +26,22 @@ export function scratchPlaces(scratch: string) {
 export async function restoreBase(context: RecoveryContext, runAs: RunAs | null): Promise<void> {
   const { scratch, base, signal, target } = context;
   const places = scratchPlaces(scratch);
-  baseState(base.facts);
+  const { archives } = baseState(base.facts);
   await endLeftover(places.data);
   for (const left of Object.values(places)) await rm(left, { recursive: true, force: true });
   await handOver(scratch, runAs);
   await handOver(target.home, runAs);
   await mkdir(places.data);
   await handOver(places.data, runAs);
-  await unpack(base.parts, places.data, runAs, signal);
+  const content = new Content(base.parts);
+  for (const { tablespace, bytes } of archives) {
+    // The data directory's own archive is the last, and what is stored is proved only by reading it to its end.
+    const archive = tablespace === null ? content.rest() : content.take(bytes);
+    const into = tablespace === null ? places.data : await makeTablespace(places.data, tablespace, runAs);
+    await unpack(archive, into, runAs, signal);
+  }
+  // It would link the tablespaces to the source's own directories.
+  await rm(path.join(places.data, 'tablespace_map'), { force: true });
   // Without its label a backup starts from the wrong place and is damaged silently.
   for (const file of ['PG_VERSION', 'global/pg_control', 'backup_label']) {
     if ((await readIfThere(path.join(places.data, file))) === null) {
@@ -41,7 +50,21 @@ export async function restoreBase(context: RecoveryContext, runAs: RunAs | null)
   }
 }
 
-async function unpack(parts: StoredPart[], into: string, runAs: RunAs | null, signal: AbortSignal): Promise<void> {
+async function makeTablespace(data: string, tablespace: number, runAs: RunAs | null): Promise<string> {
+  const directory = tablespaceIn(data, tablespace);
+  for (const part of [path.dirname(directory), directory]) {
+    await mkdir(part, { recursive: true });
+    await handOver(part, runAs);
+  }
+  return directory;
+}
+
+async function unpack(
+  archive: AsyncIterable<Buffer>,
+  into: string,
+  runAs: RunAs | null,
+  signal: AbortSignal,
+): Promise<void> {
   const tar = launch('tar', ['--extract', '--file=-', '--preserve-permissions', `--directory=${into}`], {
     runAs,
     stdio: ['pipe', 'ignore', 'pipe'],
@@ -50,7 +73,7 @@ async function unpack(parts: StoredPart[], into: string, runAs: RunAs | null, si
   const gone = ended(tar);
   try {
     if (!tar.stdin) throw new Fault('INTERNAL', 'tar cannot be started');
-    await pipeline(Readable.from(contentOf(parts), { objectMode: false }), tar.stdin, { signal });
+    await pipeline(Readable.from(archive, { objectMode: false }), tar.stdin, { signal });
     const status = await gone;
     if (status !== 0) throw unpackFault(words() || String(status));
   } catch (error) {
@@ -75,6 +98,39 @@ function unpackFault(words: string): Fault {
   return new Fault('STORAGE_FULL', `There is no room for the backup: ${last}`, {
     hint: 'Make room where the service keeps its instances, and recover again.',
   });
+}
+
+/** A backup's content, taken off in pieces. */
+class Content {
+  private readonly chunks: AsyncIterator<Buffer>;
+  private left: Buffer = Buffer.alloc(0);
+
+  constructor(parts: StoredPart[]) {
+    this.chunks = contentOf(parts)[Symbol.asyncIterator]();
+  }
+
+  /** The next `bytes` of it. @throws Fault BACKUP_CORRUPT where there are fewer */
+  async *take(bytes: number): AsyncIterable<Buffer> {
+    for (let missing = bytes; missing > 0; ) {
+      const chunk = await this.next();
+      if (!chunk) throw new Fault('BACKUP_CORRUPT', `The backup lacks ${missing} bytes of a tablespace`);
+      yield chunk.subarray(0, missing);
+      this.left = chunk.subarray(Math.min(missing, chunk.length));
+      missing -= Math.min(missing, chunk.length);
+    }
+  }
+
+  async *rest(): AsyncIterable<Buffer> {
+    for (let chunk = await this.next(); chunk; chunk = await this.next()) yield chunk;
+  }
+
+  private async next(): Promise<Buffer | null> {
+    const { left } = this;
+    this.left = Buffer.alloc(0);
+    if (left.length > 0) return left;
+    const { done, value } = await this.chunks.next();
+    return done ? null : value;
+  }
 }
 
 async function* contentOf(parts: StoredPart[]): AsyncIterable<Buffer> {
