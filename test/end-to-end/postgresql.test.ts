@@ -221,6 +221,12 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
     const moved = new URL(rig.instance.connectionUri);
     moved.port = String(standby.place.port);
     try {
+      // A hot standby answers before it is promoted.
+      await until('it is promoted', async () => {
+        const { socketDir, port, user } = standby.place;
+        const there = `postgresql:///postgres?host=${socketDir}&port=${port}&user=${user}`;
+        return (await column(there, 'select pg_is_in_recovery()'))[0] === false;
+      });
       await changeUri(service, registered.id, moved.href);
       assert.deepEqual(await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots'), []);
       await column(moved.href, "insert into note (text) values ('on the new primary')");

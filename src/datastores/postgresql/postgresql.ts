@@ -35,7 +35,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
   const captures = new Set<WalCapture>();
 
   const recovery: RecoveryDriver = {
-    restoreBase: (context) => restoreBase(context, runAs()),
+    restoreBase: (context) => restoreBase(context, binaries, runAs()),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {
         throw new Fault('VERSION_MISMATCH', 'This release takes no incremental backups of PostgreSQL');

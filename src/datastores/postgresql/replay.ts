@@ -59,7 +59,7 @@ export async function replayLog(
   const state = baseState(context.base.facts);
   await endLeftover(places.data);
   // A data directory on which a replay was begun is good for nothing else.
-  if ((await readIfThere(places.begun)) !== null) await restoreBase(context, runAs);
+  if ((await readIfThere(places.begun)) !== null) await restoreBase(context, binaries, runAs);
   await writeFile(places.begun, '');
 
   const stopRecord = await findStopRecord(context);

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { Fault } from '../../errors.js';
 import type { RecoveryContext, StoredPart } from '../datastore.js';
 import { baseState } from './backup.js';
+import type { Binaries } from './binaries.js';
 import { ended, endProcess, handOver, launch, type RunAs, tail } from './processes.js';
 import { endLeftover } from './server.js';
 import { readIfThere } from './settings.js';
@@ -23,10 +24,12 @@ export function scratchPlaces(scratch: string) {
   };
 }
 
-export async function restoreBase(context: RecoveryContext, runAs: RunAs | null): Promise<void> {
+/** @throws Fault VERSION_MISMATCH, BACKUP_CORRUPT, STORAGE_FULL, and what reading the parts throws */
+export async function restoreBase(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<void> {
   const { scratch, base, signal, target } = context;
   const places = scratchPlaces(scratch);
-  const { archives } = baseState(base.facts);
+  const { archives, major } = baseState(base.facts);
+  await requireMajor(binaries, major);
   await endLeftover(places.data);
   for (const left of Object.values(places)) await rm(left, { recursive: true, force: true });
   await handOver(scratch, runAs);
@@ -42,11 +45,29 @@ export async function restoreBase(context: RecoveryContext, runAs: RunAs | null)
   }
   // It would link the tablespaces to the source's own directories.
   await rm(path.join(places.data, 'tablespace_map'), { force: true });
+  const holds = await readIfThere(path.join(places.data, 'PG_VERSION'));
+  if (holds !== null && holds.trim() !== String(major)) {
+    throw new Fault('VERSION_MISMATCH', `The backup is said to be of PostgreSQL ${major} and is of ${holds.trim()}`, {
+      hint: 'Recover from another backup.',
+    });
+  }
   // Without its label a backup starts from the wrong place and is damaged silently.
   for (const file of ['PG_VERSION', 'global/pg_control', 'backup_label']) {
     if ((await readIfThere(path.join(places.data, file))) === null) {
       throw new Fault('BACKUP_CORRUPT', `The backup holds no ${file}`, { hint: 'Recover from another backup.' });
     }
+  }
+}
+
+/** Before anything is unpacked: no other major's server opens these files. */
+async function requireMajor(binaries: Binaries, major: number): Promise<void> {
+  try {
+    for (const program of ['postgres', 'pg_controldata'] as const) await binaries.find(program, major);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'DATASTORE_NOT_SUPPORTED') throw error;
+    throw new Fault('VERSION_MISMATCH', `The backup is of PostgreSQL ${major}: ${error.message}`, {
+      hint: error.hint ?? undefined,
+    });
   }
 }
 

@@ -52,10 +52,21 @@ export async function makeSocketDirectory(directory: string, runAs: RunAs | null
 
 /** A TCP port of the loopback interface on which nobody listens at the moment. */
 export function freePort(): Promise<number> {
+  return listenOnce(0);
+}
+
+export async function isPortFree(port: number): Promise<boolean> {
+  return await listenOnce(port).then(
+    () => true,
+    () => false,
+  );
+}
+
+function listenOnce(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
+    probe.listen(port, '127.0.0.1', () => {
       const bound = probe.address();
       probe.close(() => (bound && typeof bound === 'object' ? resolve(bound.port) : reject(new Error('no port'))));
     });
