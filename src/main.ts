@@ -64,7 +64,11 @@ export async function startService(
     releasers.push(() => pipeline.close());
     const datastores = new DatastoreRegistry([
       createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
-      createPostgresqlDatastore({ binDirectories: config.PITR_POSTGRESQL_BIN, runAs: config.PITR_POSTGRESQL_USER }),
+      createPostgresqlDatastore({
+        binDirectories: config.PITR_POSTGRESQL_BIN,
+        runAs: config.PITR_POSTGRESQL_USER,
+        retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20,
+      }),
     ]);
     releasers.push(() => datastores.close());
 

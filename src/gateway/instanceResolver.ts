@@ -24,7 +24,14 @@ import { DateTime } from './scalars.js';
 const firstDescription = 'How many, 1 to 500.';
 const afterDescription = 'The id of the last item of the page before.';
 
-const NO_LOG_ARCHIVE: LogArchive = { segments: 0, bytes: 0, lagSeconds: null, healthy: false, message: null };
+const NO_LOG_ARCHIVE: LogArchive = {
+  segments: 0,
+  bytes: 0,
+  lagSeconds: null,
+  retainedBytes: null,
+  healthy: false,
+  message: null,
+};
 
 @Resolver(() => DatabaseInstance)
 export class InstanceResolver {

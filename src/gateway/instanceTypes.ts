@@ -94,6 +94,13 @@ export class LogArchive {
   })
   lagSeconds!: number | null;
 
+  @Field(() => BigIntNumber, {
+    nullable: true,
+    description:
+      'Bytes of log that the source keeps because they are not archived yet; null while it is down, and for datastores that keep none.',
+  })
+  retainedBytes!: number | null;
+
   @Field(() => Boolean, { description: 'Whether the log is being kept without a break.' })
   healthy!: boolean;
 

@@ -195,6 +195,7 @@ export class InstanceService implements InstanceOperations {
             segments: own.reduce((sum, stretch) => sum + stretch.segments, 0),
             bytes: own.reduce((sum, stretch) => sum + stretch.bytes, 0),
             lagSeconds: health?.lagSeconds ?? null,
+            retainedBytes: health?.retainedBytes ?? null,
             healthy: health?.healthy ?? instance.archiveHealthy,
             message: health ? health.message : instance.archiveMessage,
           },

@@ -25,6 +25,8 @@ export interface PostgresqlOptions {
   binDirectories?: readonly string[];
   /** Who PostgreSQL runs as where the service is root; a user's name or its ids. `postgres` unless given. */
   runAs?: RunAs | string;
+  /** Bytes of log that a source may have to keep while the archive takes none; 1 GiB unless given. */
+  retainBytes?: number;
 }
 
 export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Datastore {
@@ -126,7 +128,13 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
     },
 
     async capture(instance, resume, sink) {
-      const capture = new WalCapture({ address: addressOf(instance), slot: slotName(instance.id), resume, sink });
+      const capture = new WalCapture({
+        address: addressOf(instance),
+        slot: slotName(instance.id),
+        resume,
+        sink,
+        retainBytes: options.retainBytes ?? 2 ** 30,
+      });
       captures.add(capture);
       return capture;
     },

@@ -47,7 +47,8 @@ export interface Recovered {
 }
 
 export class PostgresRig {
-  readonly driver: Datastore = createPostgresqlDatastore();
+  /** 16 MiB is the smallest cap that the service takes. */
+  readonly driver: Datastore = createPostgresqlDatastore({ retainBytes: 16 * 2 ** 20 });
   readonly archive: PlainArchive;
   private readonly clients: pg.Client[] = [];
   private recoveries = 0;
