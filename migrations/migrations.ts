@@ -1,4 +1,5 @@
 /** Every migration of the catalog, oldest first. A released one is never changed. */
 import { InitialCatalog } from './0001-initial-catalog.js';
+import { InstanceNotices } from './0003-instance-notices.js';
 
-export const migrations = [InitialCatalog];
+export const migrations = [InitialCatalog, InstanceNotices];

@@ -51,6 +51,12 @@ export class DatabaseInstance {
   })
   connectionUri!: string | null;
 
+  @Field(() => [String], {
+    description:
+      'What the service does to the database, in whole sentences; for one that somebody else runs, what to know before relying on it.',
+  })
+  notices!: string[];
+
   @Field(() => DateTime, { description: 'When this service came to know it.' })
   createdAt!: Instant;
 

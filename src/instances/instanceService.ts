@@ -244,6 +244,7 @@ export class InstanceService implements InstanceOperations {
       connectionUri: inspected?.connectionUri ?? null,
       identity: inspected?.identity ?? null,
       driverState: inspected?.state ?? {},
+      notices: inspected?.notices ?? [],
       recoveredFromId: null,
       createdByRecoveryId: null,
       archiveHealthy: true,
@@ -369,6 +370,7 @@ function published(facts: InstanceFacts): Partial<InstanceRecord> {
     connectionUri: facts.connectionUri,
     identity: facts.identity,
     driverState: facts.state,
+    notices: facts.notices,
   };
 }
 

@@ -59,6 +59,16 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
 
   const notes = (uri: string) => column(uri, 'select text from note order by id');
 
+  test('what the service does to the server is said when it is registered, and later', async () => {
+    const [slot] = await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots');
+    assert.ok(
+      registered.notices.some((notice) => notice.includes(`replication slot named ${slot} `)),
+      JSON.stringify(registered.notices),
+    );
+    assert.ok(registered.notices.some((notice) => notice.includes('max_slot_wal_keep_size')));
+    assert.deepEqual((await instance(service, registered.id)).notices, registered.notices);
+  });
+
   test('over TCP with a password: an instant, the present, and the passwords of that instant', async () => {
     const kept = await note('kept');
     await client.query('delete from note');
