@@ -1,5 +1,5 @@
 /** Puts a backup's bytes back: the stored tar stream into a data directory, unpacked by tar(1) as PostgreSQL's user. */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -17,8 +17,8 @@ export function scratchPlaces(scratch: string) {
   return {
     data: path.join(scratch, 'data'),
     feed: path.join(scratch, 'feed'),
-    /** There from the moment on at which the data directory is no longer the plain backup. */
-    begun: path.join(scratch, 'replay-begun'),
+    /** Holds the machine's boot since which the backup lies there; gone once it is no longer the plain backup. */
+    restored: path.join(scratch, 'restored'),
     /** What the replay reached. */
     reached: path.join(scratch, 'reached.json'),
   };
@@ -57,6 +57,19 @@ export async function restoreBase(context: RecoveryContext, binaries: Binaries, 
       throw new Fault('BACKUP_CORRUPT', `The backup holds no ${file}`, { hint: 'Recover from another backup.' });
     }
   }
+  await writeFile(places.restored, await bootId());
+}
+
+/**
+ * Whether the plain backup is there. What was unpacked is not yet on disk for sure, the replay's end sees to that: after
+ * a sudden end of the machine in between it is unpacked again.
+ */
+export async function isRestored(scratch: string): Promise<boolean> {
+  return (await readIfThere(scratchPlaces(scratch).restored)) === (await bootId());
+}
+
+async function bootId(): Promise<string> {
+  return (await readIfThere('/proc/sys/kernel/random/boot_id')) ?? '';
 }
 
 /** Before anything is unpacked: no other major's server opens these files. */
@@ -86,7 +99,16 @@ async function unpack(
   runAs: RunAs | null,
   signal: AbortSignal,
 ): Promise<void> {
-  const tar = launch('tar', ['--extract', '--file=-', '--preserve-permissions', `--directory=${into}`], {
+  const options = [
+    '--extract',
+    '--file=-',
+    '--preserve-permissions',
+    // Reads and writes of half a megabyte instead of ten kilobytes: a quarter less of the processor.
+    '--read-full-records',
+    '--blocking-factor=1024',
+    `--directory=${into}`,
+  ];
+  const tar = launch('tar', options, {
     runAs,
     stdio: ['pipe', 'ignore', 'pipe'],
   });

@@ -23,7 +23,7 @@ const POLL_MS = 10;
  * there next. Without its caller ($PPID) the script ends.
  */
 const RESTORE_SCRIPT = `#!/bin/sh
-here=$(dirname "$0")
+here=\${0%/*}
 while kill -0 $PPID 2>/dev/null; do
   if [ -e "$here/ready/$1" ]; then
     : > "$here/taken/$1" && mv "$here/ready/$1" "$2" && exit 0
