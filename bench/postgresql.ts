@@ -139,7 +139,7 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
   console.log(
     `pgbench scale ${SCALE}, ${megabytes(bytes)} MB of log, ${logArchive.segments} segments archived by the end`,
   );
-  if (!peer) console.log('pgBackRest is not installed: apt-get install pgbackrest');
+  if (PgBackRest.version() === null) console.log('pgBackRest is not installed: apt-get install pgbackrest');
   console.table(rows);
 }
 

@@ -5,7 +5,7 @@
  * no byte behind the cut; and the timeline that it opens afterwards says where it left the old one.
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault } from '../../errors.js';
@@ -116,7 +116,7 @@ export async function replayLog(
   });
   const reached = await readReached(places.data, state.timeline);
   if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);
-  await writeFile(places.reached, JSON.stringify({ ...reached, prepared } satisfies ReplayNote));
+  await writeOwned(places.reached, JSON.stringify({ ...reached, prepared } satisfies ReplayNote), null);
   return { ...cut.position };
 }
 
