@@ -43,7 +43,10 @@ export async function run(): Promise<void> {
   try {
     const home = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
     releasers.push(() => rm(home, { recursive: true, force: true }));
-    const service = await startService(readConfig({ PITR_HOME: home, PORT: '0' }), pino({ level: 'silent' }));
+    const service = await startService(
+      readConfig({ PITR_HOME: home, PORT: '0', PITR_LIMIT_RATE: '0' }),
+      pino({ level: 'silent' }),
+    );
     releasers.push(() => service.stop());
     const direct = `${service.url}/graphql`;
     for (const id of ids) await ask(direct, `mutation { createInstance(input: ${input(id)}) { id } }`);

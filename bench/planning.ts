@@ -73,7 +73,8 @@ function ask(catalog: Catalog, instance: InstanceRecord, at: Instant) {
       const position = { stretch: '1', ordinal, text: `1/${ordinal}` };
       return { position, lastKeptNotBefore: at, lastKeptAt: at, firstDroppedAt: null };
     },
-  } as Partial<Datastore> as Datastore;
+    recovery: { order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'] },
+  } as Pick<Datastore, 'locate'> & { recovery: Pick<Datastore['recovery'], 'order'> } as Datastore;
   const options = { catalog, pipeline: {} as ObjectPipeline, clock: () => at, cover: async () => true };
   return planRecovery(options, datastore, instance, { pointInTime: at, position: null });
 }

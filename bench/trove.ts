@@ -26,7 +26,10 @@ export async function run(): Promise<void> {
   const home = await mkdtemp(path.join(tmpdir(), 'pitr-bench-'));
   try {
     await fillCatalog(home);
-    const service = await startService(readConfig({ PITR_HOME: home, PORT: '0' }), pino({ level: 'silent' }));
+    const service = await startService(
+      readConfig({ PITR_HOME: home, PORT: '0', PITR_LIMIT_RATE: '0' }),
+      pino({ level: 'silent' }),
+    );
     try {
       const rows: Record<string, Record<string, number>> = {};
       for (const [name, load] of Object.entries(loads(service.url))) {

@@ -97,6 +97,36 @@ const settings = z.object({
   PITR_QUOTA_VOLUME_GIB: quota,
   PITR_QUOTA_BACKUPS: quota,
   PITR_QUOTA_RECOVERIES: quota,
+
+  /**
+   * Where PostgreSQL servers may be registered: CIDR blocks and the words public, private, loopback and sockets, separated
+   * by commas. Left out: public and private, and without authentication loopback and sockets as well. Link-local and other
+   * special addresses, and those of clouds' metadata services, only where a block names them.
+   */
+  PITR_REGISTER_NETWORKS: z.string().transform(words).nullable().default(null),
+
+  /** Fields below one another in an operation, 1 to 100. */
+  PITR_LIMIT_DEPTH: wholeNumber(1, 100).default(12),
+  /** Fields of one document that have an alias, 0 to 10000. */
+  PITR_LIMIT_ALIASES: wholeNumber(0, 10_000).default(500),
+  /** The cost of one operation, about the number of objects that it can answer with: docs/limits.md. */
+  PITR_LIMIT_COST: wholeNumber(1, 999_999_999).default(50_000),
+  /** Seconds that the fields of one operation may take together, 1 to 3600. */
+  PITR_LIMIT_OPERATION_SECONDS: wholeNumber(1, 3_600).default(60),
+  /** Operations a second that each caller may start, over GraphQL and REST together, with bursts of ten seconds' worth; 0 for any number. */
+  PITR_LIMIT_RATE: wholeNumber(0, 1_000_000).default(200),
+  /** WebSockets and event streams that each caller may have open. */
+  PITR_LIMIT_CONNECTIONS: wholeNumber(1, 1_000_000).default(200),
+  /** Subscriptions and other operations that each caller may have under way on them. */
+  PITR_LIMIT_SUBSCRIPTIONS: wholeNumber(1, 1_000_000).default(1_000),
+  /** Whether the schema may be asked for: on or off. Federated gateways' _service answers either way. */
+  PITR_INTROSPECTION: z.enum(['on', 'off'], { error: 'must be on or off' }).default('on'),
+  /** The only operations that are executed: a persisted query manifest, or a JSON object from hash to document. */
+  PITR_OPERATIONS_FILE: z
+    .string()
+    .transform((file) => path.resolve(file))
+    .nullable()
+    .default(null),
 });
 
 const consistent = settings.superRefine((config, { addIssue }) => {

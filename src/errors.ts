@@ -24,6 +24,9 @@ const RETRYABLE = {
   IDEMPOTENCY_CONFLICT: false,
   NOT_CANCELLABLE: false,
   QUOTA_EXCEEDED: true,
+  TOO_MANY_REQUESTS: true,
+  OPERATION_TOO_COSTLY: false,
+  OPERATION_TIMED_OUT: true,
   UNAUTHENTICATED: false,
   FORBIDDEN: false,
   DATASTORE_NOT_SUPPORTED: false,
@@ -45,7 +48,8 @@ export interface FaultOptions {
   hint?: string;
   /**
    * Facts a program can act on: `argument` for INVALID_ARGUMENT; `earliest`, `latest`, `nearestBefore`, `nearestAfter`
-   * (instants as text) for refused targets; `object` for a damaged stored object.
+   * (instants as text) for refused targets; `object` for a damaged stored object; `limit` for TOO_MANY_REQUESTS, with
+   * `retryAt` where time alone helps.
    */
   details?: JsonObject;
   /** What went wrong underneath; logged, never shown. */

@@ -6,11 +6,14 @@ import { DamageBook } from './backup/damageBook.js';
 import { openCatalog } from './catalog/catalog.js';
 import type { Catalog, InstanceRecord } from './catalog/records.js';
 import { type Config, ConfigError, readConfig } from './config.js';
+import { NetworkBounds } from './datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
 import { Fault } from './errors.js';
 import { type Authenticator, createAuthenticator } from './gateway/identity/authenticator.js';
+import type { Limits } from './gateway/limits/limits.js';
+import { readSafelist } from './gateway/limits/persistedOperations.js';
 import { startGateway } from './gateway/server.js';
 import { lockHome } from './homeLock.js';
 import { FileBounds } from './instances/fileBounds.js';
@@ -54,6 +57,8 @@ export async function startService(
     // First of all: with a wrong one nothing must start.
     const authenticator = await authenticatorOf(config, logger);
     releasers.push(async () => authenticator.close());
+    const limits = await limitsOf(config);
+    const networks = networksOf(config, authenticator.required);
     const lock = await lockHome(places);
     releasers.push(() => lock.release());
     const catalog = await openCatalog({ file: places.catalogFile, secretKey: await secretKey(places) });
@@ -68,6 +73,7 @@ export async function startService(
         binDirectories: config.PITR_POSTGRESQL_BIN,
         runAs: config.PITR_POSTGRESQL_USER,
         retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20,
+        bounds: networks,
       }),
     ]);
     releasers.push(() => datastores.close());
@@ -112,6 +118,7 @@ export async function startService(
       host: config.HOST,
       port: config.PORT,
       logger,
+      limits,
       allowedHosts: config.PITR_ALLOWED_HOSTS,
       allowedOrigins: config.PITR_ALLOWED_ORIGINS,
     });
@@ -137,6 +144,32 @@ async function answers(catalog: Catalog): Promise<boolean> {
 }
 
 /** @throws ConfigError */
+function networksOf({ PITR_REGISTER_NETWORKS: given }: Config, authenticated: boolean): NetworkBounds {
+  const usual = ['public', 'private', ...(authenticated ? [] : ['loopback', 'sockets'])];
+  try {
+    return new NetworkBounds(given ?? usual);
+  } catch (error) {
+    return unusable('PITR_REGISTER_NETWORKS')(error);
+  }
+}
+
+/** @throws ConfigError */
+export async function limitsOf(config: Config): Promise<Limits> {
+  const { PITR_OPERATIONS_FILE: file } = config;
+  return {
+    depth: config.PITR_LIMIT_DEPTH,
+    aliases: config.PITR_LIMIT_ALIASES,
+    cost: config.PITR_LIMIT_COST,
+    introspection: config.PITR_INTROSPECTION === 'on',
+    operationMs: config.PITR_LIMIT_OPERATION_SECONDS * 1000,
+    rate: config.PITR_LIMIT_RATE,
+    connections: config.PITR_LIMIT_CONNECTIONS,
+    subscriptions: config.PITR_LIMIT_SUBSCRIPTIONS,
+    safelist: file === null ? null : await readSafelist(file).catch(unusable('PITR_OPERATIONS_FILE')),
+  };
+}
+
+/** @throws ConfigError */
 async function authenticatorOf(config: Config, logger: Logger): Promise<Authenticator> {
   const { PITR_OIDC_ISSUER: issuer, PITR_TOKENS_FILE: tokensFile } = config;
   try {
@@ -156,9 +189,15 @@ async function authenticatorOf(config: Config, logger: Logger): Promise<Authenti
       logger,
     });
   } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    throw new ConfigError(`These settings are not usable:\n  PITR_TOKENS_FILE: ${error.message}`);
+    return unusable('PITR_TOKENS_FILE')(error);
   }
+}
+
+function unusable(setting: string) {
+  return (error: unknown): never => {
+    if (!(error instanceof Fault)) throw error;
+    throw new ConfigError(`These settings are not usable:\n  ${setting}: ${error.message}`);
+  };
 }
 
 async function main(): Promise<void> {

@@ -21,7 +21,7 @@ export type BackupState = (typeof backupStates)[number];
 export const recoveryStates = ['QUEUED', 'RUNNING', 'UNWINDING', 'SUCCEEDED', 'FAILED', 'CANCELLED', 'STUCK'] as const;
 export type RecoveryState = (typeof recoveryStates)[number];
 
-/** In the order in which they run. */
+/** In the order in which they run where a driver has no other. */
 export const recoverySteps = [
   'RESERVE',
   'RESTORE_BASE',
@@ -94,6 +94,8 @@ export interface RecoveryTarget {
 /** How one recovery will be done. Decided once, stored with the recovery, never changed. */
 export interface RecoveryPlan {
   version: 1;
+  /** In the order in which they run; plans from before there was more than one order lack it. */
+  steps?: readonly RecoveryStepName[];
   instanceId: string;
   target: RecoveryTarget;
   cut: Cut;
@@ -119,6 +121,27 @@ export interface RecoveryWindow {
   to: Instant;
   startsBecause: WindowBoundary;
   endsBecause: WindowBoundary;
+}
+
+/**
+ * Code that takes bytes on the thread that decodes them, so that none of them has to change threads again. `module` is
+ * the URL of a module that exports `open: OpenSink`; `argument` is handed to it and must survive a structured clone.
+ */
+export interface ThreadSink {
+  module: string;
+  argument: unknown;
+}
+
+export type OpenSink = (argument: unknown) => SinkInThread;
+
+/** All of it is synchronous. What it throws ends the reading; a system error's `code` is kept. */
+export interface SinkInThread {
+  /** The next bytes, valid during the call and free to be overwritten by it. */
+  take(bytes: Buffer): void;
+  /** Once, after the last bytes and before they are known to be proved. What it answers goes to whoever poured. */
+  end(): unknown;
+  /** Always, last; lets go of what is open. */
+  close(): void;
 }
 
 /** An instance as a datastore driver sees it. The connection URI may carry credentials: never log a handle. */

@@ -29,6 +29,16 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_QUOTA_VOLUME_GIB: null,
     PITR_QUOTA_BACKUPS: null,
     PITR_QUOTA_RECOVERIES: null,
+    PITR_REGISTER_NETWORKS: null,
+    PITR_LIMIT_DEPTH: 12,
+    PITR_LIMIT_ALIASES: 500,
+    PITR_LIMIT_COST: 50_000,
+    PITR_LIMIT_OPERATION_SECONDS: 60,
+    PITR_LIMIT_RATE: 200,
+    PITR_LIMIT_CONNECTIONS: 200,
+    PITR_LIMIT_SUBSCRIPTIONS: 1_000,
+    PITR_INTROSPECTION: 'on',
+    PITR_OPERATIONS_FILE: null,
   };
   assert.deepEqual(readConfig({}), defaults);
   assert.deepEqual(readConfig({ HOST: '', PORT: '', PITR_HOME: '', LOG_LEVEL: '' }), defaults);
@@ -55,6 +65,16 @@ test('a relative home is taken from the working directory', () => {
 const port = 'PORT: must be a whole number from 0 to 65535';
 const concurrency = 'PITR_CONCURRENT_RECOVERIES: must be a whole number from 1 to 64';
 const refused: [Record<string, string>, string[]][] = [
+  [
+    { PITR_LIMIT_DEPTH: '0', PITR_LIMIT_COST: '0', PITR_LIMIT_RATE: '-1', PITR_LIMIT_CONNECTIONS: '0' },
+    [
+      'PITR_LIMIT_DEPTH: must be a whole number from 1 to 100',
+      'PITR_LIMIT_COST: must be a whole number from 1 to 999999999',
+      'PITR_LIMIT_RATE: must be a whole number from 0 to 1000000',
+      'PITR_LIMIT_CONNECTIONS: must be a whole number from 1 to 1000000',
+    ],
+  ],
+  [{ PITR_INTROSPECTION: 'maybe' }, ['PITR_INTROSPECTION: must be on or off']],
   ...['abc', '65536', '1.5', '-1', ' ', '0x50', '1e3', '99999999999999999999'].map(
     (PORT): [Record<string, string>, string[]] => [{ PORT }, [port]],
   ),

@@ -97,7 +97,7 @@ function madeUp(id: string): string {
 }
 
 test('two tenants with everything there is', async (t) => {
-  const service = await serviceUnderTest(t, ['alpha', 'beta']);
+  const service = await serviceUnderTest(t, ['alpha', 'beta'], { PITR_LIMIT_COST: '999999999', PITR_LIMIT_RATE: '0' });
   // In this order, so that a cursor of alpha's would have something of beta's after it.
   const beta = await settle(service, 'beta');
   const alpha = await settle(service, 'alpha');

@@ -25,7 +25,7 @@ export class Service {
   static async start(home: string): Promise<Service> {
     const child = keep(
       fork(new URL('../../src/main.js', import.meta.url), [], {
-        env: { ...process.env, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info' },
+        env: { ...process.env, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info', PITR_LIMIT_RATE: '0' },
         execArgv: process.env.PITR_BENCH_SERVICE_ARGS?.split(' ') ?? [],
         stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
       }),

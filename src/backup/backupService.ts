@@ -2,8 +2,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
-import type { BackupRecord, Catalog, InstanceRecord, Page } from '../catalog/records.js';
-import type { BackupFacts } from '../datastores/datastore.js';
+import type { BackupRecord, Catalog, CatalogReader, InstanceRecord, Page } from '../catalog/records.js';
+import type { BackupFacts, ParentBackup } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
@@ -12,8 +12,10 @@ import { checkQuotas, type Quotas } from '../quotas.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
+import { archivedLog } from './archivedLog.js';
 import type { Archiver } from './archiver.js';
-import { writeManifest } from './manifest.js';
+import { type StartingPoint, startingPoints } from './chains.js';
+import { readManifest, writeManifest } from './manifest.js';
 import { Mender } from './mender.js';
 import { backupPrefix } from './objectKeys.js';
 
@@ -114,7 +116,7 @@ export class BackupService implements BackupOperations {
     }
     await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
-    return this.enqueue(instance, type, this.options.quotas);
+    return this.enqueue(instance, type, await this.parentFor(instanceId, type), this.options.quotas);
   }
 
   /** Takes a full backup by itself where the growing log has none to start from; see Mender. Never rejects. */
@@ -124,7 +126,7 @@ export class BackupService implements BackupOperations {
 
   private async takeByItself(instance: InstanceRecord): Promise<boolean> {
     if (!this.options.archiver.isCapturing(instance.id)) return false;
-    const backup = await this.enqueue(instance, 'FULL', null); // No quota may prevent it.
+    const backup = await this.enqueue(instance, 'FULL', null, null); // No quota may prevent it.
     await this.queues.get(instance.id);
     return (await this.options.catalog.read.backup(backup.id))?.state === 'COMPLETED';
   }
@@ -137,7 +139,7 @@ export class BackupService implements BackupOperations {
       throw new Fault('BACKUP_IN_USE', 'The backup is still running', { hint: 'Delete it when it has ended.' });
     }
     await this.options.catalog.write(async (writer) => {
-      await refuseInUse(writer.recoveriesInStates.bind(writer), id);
+      await refuseInUse(writer, backup);
       // Its windows are gone with this commit; the bytes go after.
       await writer.updateBackup(id, { state: 'DELETING' });
     });
@@ -151,14 +153,38 @@ export class BackupService implements BackupOperations {
     await Promise.all(this.queues.values());
   }
 
-  private async enqueue(instance: InstanceRecord, type: BackupType, quotas: Quotas | null): Promise<BackupRecord> {
+  /** The newest backup of the growing log that one of this type can stand on. @throws Fault NO_BACKUP */
+  private async parentFor(instanceId: string, type: BackupType): Promise<string | null> {
+    if (type === 'FULL') return null;
+    const { read } = this.options.catalog;
+    const stretch = await read.newestStretch(instanceId);
+    const points = startingPoints(await read.backupPoints([instanceId])).filter(
+      (point) => point.stretchId === stretch?.id && (type === 'INCREMENTAL' || point.parent === null),
+    );
+    const newest = points.reduce<StartingPoint | null>((a, b) => (a && a.replayAfter > b.replayAfter ? a : b), null);
+    if (newest) return newest.backupId;
+    throw new Fault(
+      'NO_BACKUP',
+      `There is no backup that ${type === 'INCREMENTAL' ? 'an' : 'a'} ${type} one can stand on`,
+      {
+        hint: 'Take a FULL backup first.',
+      },
+    );
+  }
+
+  private async enqueue(
+    instance: InstanceRecord,
+    type: BackupType,
+    parentId: string | null,
+    quotas: Quotas | null,
+  ): Promise<BackupRecord> {
     const record: BackupRecord = {
       id: uuidv7(),
       instanceId: instance.id,
       type,
       state: 'RUNNING',
       percent: 0,
-      parentId: null,
+      parentId,
       stretchId: null,
       consistentAt: null,
       consistentOrdinal: null,
@@ -224,7 +250,7 @@ export class BackupService implements BackupOperations {
         instance: handleOf(instance),
         capture: archiver.captureOf(instance.id),
         type: backup.type,
-        parent: null,
+        parent: await this.parentOf(backup),
         scratch,
         signal,
         progress: (done, total) => {
@@ -270,6 +296,24 @@ export class BackupService implements BackupOperations {
     });
   }
 
+  private async parentOf({ instanceId, parentId }: BackupRecord): Promise<ParentBackup | null> {
+    if (parentId === null) return null;
+    const { catalog, pipeline } = this.options;
+    const { signal } = this.stopping;
+    const parent = await catalog.read.backup(parentId);
+    if (parent?.state !== 'COMPLETED' || !parent.manifest || parent.stretchId === null) {
+      throw new Fault('BACKUP_NOT_FOUND', `Backup ${parentId}, which this one was to stand on, is gone`, {
+        hint: 'Take the backup again: it will stand on another one.',
+        details: { instanceId },
+      });
+    }
+    const { facts } = await readManifest(pipeline, parent.manifest, signal);
+    const { stretchId } = parent;
+    const after = facts.replayAfter.ordinal;
+    const archive = { read: catalog.read, pipeline };
+    return { facts, log: (last) => archivedLog(archive, stretchId, { after, last }, 'newest-first', signal) };
+  }
+
   private async finishRemoval(backup: BackupRecord): Promise<void> {
     await this.removeObjects(backup);
     await this.options.catalog.write((writer) => writer.updateBackup(backup.id, { state: 'DELETED' }));
@@ -312,13 +356,19 @@ function notFound(id: string): Fault {
   });
 }
 
-/** A running or waiting recovery's plan holds a lease on everything it will read. */
-async function refuseInUse(recoveriesInStates: Catalog['read']['recoveriesInStates'], backupId: string): Promise<void> {
-  for (const { id, plan } of await recoveriesInStates(['QUEUED', 'RUNNING'])) {
-    if (plan.baseId !== backupId && !plan.incrementalIds.includes(backupId)) continue;
-    throw new Fault('BACKUP_IN_USE', `Recovery ${id} is reading this backup`, {
+/** A running or waiting recovery's plan holds a lease on everything it will read, and so does a backup on its parent. */
+async function refuseInUse(read: CatalogReader, { id, instanceId }: BackupRecord): Promise<void> {
+  for (const { id: recoveryId, plan } of await read.recoveriesInStates(['QUEUED', 'RUNNING'])) {
+    if (plan.baseId !== id && !plan.incrementalIds.includes(id)) continue;
+    throw new Fault('BACKUP_IN_USE', `Recovery ${recoveryId} is reading this backup`, {
       hint: 'Delete it when the recovery has ended, or cancel the recovery first.',
-      details: { recoveryId: id },
+      details: { recoveryId },
     });
   }
+  const children = await read.backupsOn(instanceId, id);
+  if (children.length === 0) return;
+  throw new Fault('BACKUP_IN_USE', `${children.length} other backups stand on this one`, {
+    hint: 'Delete those first, the newest one before the others.',
+    details: { backupIds: children },
+  });
 }

@@ -3,11 +3,12 @@
  * in the catalog, so it vouches for the whole backup; with the manifest at hand no catalog is needed to read one.
  */
 import { z } from 'zod';
-import type { BackupFacts, ReadOptions, StoredBackup } from '../datastores/datastore.js';
+import type { BackupFacts, ReadOptions, StoredBackup, StoredPart } from '../datastores/datastore.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import type { StoredObject } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
+import { type Passed, watched } from './archivedLog.js';
 import { backupPrefix } from './objectKeys.js';
 
 /** Raised whenever a reader of the older version could misread the newer one. */
@@ -71,22 +72,26 @@ export async function readManifest(
   });
 }
 
-/** Sees the bytes of a stored object as they pass. */
-export type Tap = (bytes: AsyncIterable<Buffer>, object: StoredObject) => AsyncIterable<Buffer>;
-
 /** A backup as a datastore driver reads it. */
 export function openBackup(
   pipeline: ObjectPipeline,
   manifest: Manifest,
   signal: AbortSignal,
-  tap: Tap = (bytes) => bytes,
+  passed: Passed = () => {},
 ): StoredBackup {
   let offset = 0;
   const parts = manifest.parts.map((part) => {
-    const opened = {
+    const opened: StoredPart = {
       offset,
       plainBytes: part.plainBytes,
-      read: (options?: ReadOptions) => tap(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part),
+      read: (options?: ReadOptions) => watched(pipeline.read(part, 'BACKUP_CORRUPT', signal, options), part, passed),
+      pour: (sink, watch) => {
+        const both = (plainBytes: number) => {
+          passed(plainBytes, part);
+          watch?.(plainBytes);
+        };
+        return pipeline.pour(part, 'BACKUP_CORRUPT', sink, { signal, passed: both });
+      },
     };
     offset += part.plainBytes;
     return opened;

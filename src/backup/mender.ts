@@ -6,6 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { CatalogReader, InstanceRecord } from '../catalog/records.js';
+import { startingPoints } from './chains.js';
 
 export interface MenderOptions {
   read: CatalogReader;
@@ -82,7 +83,7 @@ const LOOKED_AT = 100;
 async function openStretchLacksBase(read: CatalogReader, instanceId: string): Promise<boolean> {
   const stretch = await read.newestStretch(instanceId);
   if (!stretch || stretch.endsBecause !== null) return false;
-  const points = await read.fullBackupPoints([instanceId]);
+  const points = startingPoints(await read.backupPoints([instanceId]));
   if (points.length === 0) {
     // One that was found damaged is FAILED and still has its manifest.
     const ended = { instanceId, states: ['FAILED'] as const, before: null };

@@ -9,7 +9,14 @@ import type { BackupRecord, CatalogReader, CatalogWriter } from './records.js';
 
 type BackupReads = Pick<
   CatalogReader,
-  'backup' | 'backupsByIds' | 'backups' | 'backupsOfTenant' | 'startingPoints' | 'fullBackupPoints' | 'backupsInStates'
+  | 'backup'
+  | 'backupsByIds'
+  | 'backups'
+  | 'backupsOfTenant'
+  | 'startingPoints'
+  | 'backupPoints'
+  | 'backupsOn'
+  | 'backupsInStates'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
 
@@ -53,27 +60,42 @@ export function backupReads(manager: EntityManager): BackupReads {
       return (await newestFirst(query, 'consistentAt', ['instanceId', instanceId], page)).map(toRecord);
     },
 
-    async fullBackupPoints(instanceIds) {
+    async backupPoints(instanceIds) {
       const rows = await backups.find({
         select: {
           id: true,
           instanceId: true,
+          type: true,
+          parentId: true,
+          storedBytes: true,
           stretchId: true,
           consistentAt: true,
           consistentOrdinal: true,
           replayAfterOrdinal: true,
         },
-        where: { instanceId: In(instanceIds), state: 'COMPLETED', type: 'FULL' },
+        where: { instanceId: In(instanceIds), state: 'COMPLETED' },
       });
       // The table has no COMPLETED backup without them.
-      return rows.map(({ id, instanceId, stretchId, consistentAt, consistentOrdinal, replayAfterOrdinal }) => ({
-        backupId: id,
-        instanceId,
-        stretchId: stretchId as string,
-        consistentAt: consistentAt as Instant,
-        consistentOrdinal: consistentOrdinal as number,
-        replayAfter: replayAfterOrdinal as number,
+      return rows.map((row) => ({
+        backupId: row.id,
+        instanceId: row.instanceId,
+        type: row.type,
+        parentId: row.parentId,
+        stretchId: row.stretchId as string,
+        consistentAt: row.consistentAt as Instant,
+        consistentOrdinal: row.consistentOrdinal as number,
+        replayAfter: row.replayAfterOrdinal as number,
+        storedBytes: row.storedBytes ?? 0,
       }));
+    },
+
+    async backupsOn(instanceId, parentId) {
+      const rows = await backups.find({
+        select: { id: true },
+        where: { parentId, instanceId, state: In(['RUNNING', 'COMPLETED']) },
+        order: { id: 'ASC' },
+      });
+      return rows.map(({ id }) => id);
     },
 
     async backupsInStates(states) {

@@ -177,15 +177,18 @@ export interface StepRecord {
   output: JsonObject | null;
 }
 
-/** A full backup that recoveries can start from, in terms of the log that continues it. */
+/** A COMPLETED backup, in terms of the log that continues it. */
 export interface BackupPoint {
   backupId: string;
   instanceId: string;
+  type: BackupType;
+  parentId: string | null;
   stretchId: string;
   consistentAt: Instant;
   /** The earliest position a recovery from it can reach, and where its replay begins. */
   consistentOrdinal: number;
   replayAfter: number;
+  storedBytes: number;
 }
 
 /** Sums over a range of a stretch's segments. */
@@ -222,8 +225,10 @@ export interface CatalogReader {
   backupsOfTenant(filter: { tenantId: string; states: readonly BackupState[] }, page: Page): Promise<BackupRecord[]>;
   /** COMPLETED, ordered by (consistentAt, id) descending; consistentAt <= before where that is given. */
   startingPoints(filter: { instanceId: string; before: Instant | null }, page: Page): Promise<BackupRecord[]>;
-  /** Every COMPLETED full backup of these instances: where recoveries can start. One statement. */
-  fullBackupPoints(instanceIds: readonly string[]): Promise<BackupPoint[]>;
+  /** Every COMPLETED backup of these instances, in no order: where recoveries can start. One statement. */
+  backupPoints(instanceIds: readonly string[]): Promise<BackupPoint[]>;
+  /** Ids of the backups that stand directly on this one: RUNNING and COMPLETED ones, the oldest first. */
+  backupsOn(instanceId: string, parentId: string): Promise<string[]>;
   backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
 
   stretch(id: string): Promise<StretchRecord | null>;

@@ -5,7 +5,15 @@
  */
 import type { JsonObject } from '../errors.js';
 import type { Instant } from '../instant.js';
-import type { BackupType, Cut, InstanceHandle, LogPosition, WindowBoundary } from '../model.js';
+import type {
+  BackupType,
+  Cut,
+  InstanceHandle,
+  LogPosition,
+  RecoveryStepName,
+  ThreadSink,
+  WindowBoundary,
+} from '../model.js';
 
 export interface Datastore {
   /** As in the API: `sqlite`, `postgresql`, `mariadb`. */
@@ -181,13 +189,19 @@ export interface BackupRequest {
   /** The running capture of the instance. */
   capture: LogCapture;
   type: BackupType;
-  /** The backup that an INCREMENTAL or DIFFERENTIAL one builds on. */
-  parent: BackupFacts | null;
+  /** The backup that an INCREMENTAL or DIFFERENTIAL one stands on, and the archived log after it; null for a FULL one. */
+  parent: ParentBackup | null;
   /** An empty directory to work in, removed afterwards. */
   scratch: string;
   signal: AbortSignal;
   /** Plain bytes so far, and of how many where that is known. */
   progress(bytesDone: number, bytesTotal: number | null): void;
+}
+
+export interface ParentBackup {
+  facts: BackupFacts;
+  /** Segments with transactions after the parent's replayAfter, up to and with the one of ordinal `last`; newest first. */
+  log(last: number): AsyncIterable<StoredSegment>;
 }
 
 export interface BackupSink {
@@ -230,6 +244,12 @@ export interface StoredSegment {
    * @throws Fault LOG_CORRUPT naming the object, STORAGE_UNAVAILABLE
    */
   read(options?: ReadOptions): AsyncIterable<Buffer>;
+  /**
+   * The same bytes to code that runs beside the decoding; proved whole when this resolves, with what the sink answered to
+   * its end.
+   * @throws as read() does; what the sink throws, as an Error with its `code`
+   */
+  pour(sink: ThreadSink): Promise<unknown>;
 }
 
 export type LocateTarget = { at: Instant } | { position: LogPosition };
@@ -251,6 +271,12 @@ export interface StoredPart {
   plainBytes: number;
   /** As StoredSegment.read, with BACKUP_CORRUPT. */
   read(options?: ReadOptions): AsyncIterable<Buffer>;
+  /**
+   * The same bytes to code that runs beside the decoding; proved whole when this resolves.
+   * @param passed told of plain bytes that the sink has taken
+   * @throws as read() does; what the sink throws, as an Error with its `code`
+   */
+  pour(sink: ThreadSink, passed?: (plainBytes: number) => void): Promise<unknown>;
 }
 
 export interface StoredBackup {
@@ -282,11 +308,16 @@ export interface RecoveryMeter {
   message(text: string): void;
 }
 
+/** The steps of a recovery that put data into scratch. */
+export type DataStep = Extract<RecoveryStepName, 'RESTORE_BASE' | 'APPLY_INCREMENTALS' | 'REPLAY_LOG'>;
+
 /**
- * The engine's part in each step of a recovery, in order. Every one may run twice: it first discards what an earlier
+ * The engine's part in each step of a recovery. Every one may run twice: it first discards what an earlier
  * attempt at the same step left in scratch. What it returns is stored with the step and handed to later ones.
  */
 export interface RecoveryDriver {
+  /** In which order the three steps that move data run. */
+  readonly order: readonly DataStep[];
   restoreBase(context: RecoveryContext): Promise<void>;
   applyIncrementals(context: RecoveryContext): Promise<void>;
   /** Answers with the position that was really reached. @throws Fault RECOVERY_INCOMPLETE short of the cut */

@@ -9,7 +9,7 @@ import type { RecoveryTarget } from '../model.js';
 const ID = /^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,128}$/;
 /** Control characters, and halves of surrogate pairs, which no database can store as text. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u;
-const LARGEST_PAGE = 500;
+export const LARGEST_PAGE = 500;
 
 type Noun = 'instance' | 'backup' | 'recovery';
 const notFoundCode: Record<Noun, FaultCode> = {
@@ -89,6 +89,11 @@ export function checkVolume(sizeGiB: number | null | undefined): number | null {
   if (sizeGiB === null || sizeGiB === undefined) return null;
   if (sizeGiB < 1) throw invalidArgument('volumeSizeGiB', 'volumeSizeGiB has to be at least 1');
   return sizeGiB;
+}
+
+/** Values of an enumeration: a caller may list one as often as a body is long, and each becomes a parameter of a statement. */
+export function distinct<Value>(values: readonly Value[]): Value[] {
+  return [...new Set(values)];
 }
 
 /** One of the two, or neither for the latest recoverable point. @throws Fault INVALID_ARGUMENT for both */

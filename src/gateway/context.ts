@@ -3,11 +3,16 @@ import type { BackupRecord, InstanceRecord, RecoveryRecord, StepRecord } from '.
 import type { RecoveryWindow } from '../model.js';
 import type { Caller, LogArchiveFacts, Services } from '../services.js';
 import { batched } from './batch.js';
+import { Patience } from './limits/patience.js';
 
 export interface GatewayContext {
   /** Also in the service log, and in the answer's x-request-id. */
   requestId: string;
   caller: Caller;
+  /** Whom the limits count. */
+  callerKey: string;
+  /** How long the operation may still take. */
+  patience: Patience;
   services: Services;
   load: Loads;
 }
@@ -22,11 +27,22 @@ export interface Loads {
   logArchive(instanceId: string): Promise<LogArchiveFacts | null>;
 }
 
-export function createContext(services: Services, caller: Caller, requestId: string): GatewayContext {
+export interface Operation {
+  requestId: string;
+  caller: Caller;
+  callerKey: string;
+  /** Milliseconds. */
+  patienceMs: number;
+}
+
+export function createContext(services: Services, operation: Operation): GatewayContext {
+  const { requestId, caller, callerKey, patienceMs } = operation;
   const { instances, backups, recoveries } = services;
   return {
     requestId,
     caller,
+    callerKey,
+    patience: new Patience(patienceMs),
     services,
     load: {
       instance: batched(async (ids) => byId(await instances.byIds(caller, ids))),

@@ -13,7 +13,7 @@ const hints: Record<string, string> = {
   BAD_USER_INPUT: 'Compare the variables with the types the document declares for them.',
   BAD_REQUEST: 'Send a POST with content-type application/json and a body of { query, variables, operationName }.',
   OPERATION_RESOLUTION_FAILURE: 'Name one of the operations in the document as operationName.',
-  PERSISTED_QUERY_NOT_SUPPORTED: 'Send the whole document as query.',
+  PERSISTED_QUERY_NOT_FOUND: 'Send the whole document as query, together with its hash.',
 };
 
 export interface ErrorExtensions {
@@ -83,6 +83,8 @@ function innermost(thrown: unknown): unknown {
 /** Null for what is not the caller's mistake. */
 function codeOfMistake(code: unknown, thrown: unknown): string | null {
   if (typeof code === 'string' && code in hints) return code;
+  // Of very many mistakes in variables the last is that there are no more to be told, and points at nothing.
+  if (thrown instanceof GraphQLError && !thrown.originalError && !thrown.nodes && !thrown.path) return 'BAD_USER_INPUT';
   // Coercing arguments and variables fails with an error that points at them; a failing resolver's points at its field.
   for (const layer of layers(thrown)) {
     const kind = layer instanceof GraphQLError ? layer.nodes?.[0]?.kind : undefined;

@@ -7,29 +7,30 @@ import {
   ApolloServerPluginSchemaReportingDisabled,
   ApolloServerPluginUsageReportingDisabled,
 } from '@apollo/server/plugin/disabled';
-import type { GraphQLSchema } from 'graphql';
 import type { Logger } from 'pino';
+import { type Fault, invalidArgument } from '../errors.js';
+import { answerStatus } from './answerStatus.js';
 import type { GatewayContext } from './context.js';
-import { depthLimit } from './depthLimit.js';
 import { publicError } from './errorShape.js';
+import { MOST_TOKENS } from './limits/documentText.js';
+import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation } from './operationLog.js';
 
-/** Far more than any sensible document has; stops one that only costs time to parse. */
-export const MOST_TOKENS = 10_000;
-
 /** Not started yet. */
-export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServer<GatewayContext> {
+export function createApollo(gate: Gate, logger: Logger): ApolloServer<GatewayContext> {
   return new ApolloServer<GatewayContext>({
-    schema,
+    schema: gate.schema,
     logger,
+    // The gate's own rule says it, alike on every way in.
     introspection: true,
     csrfPrevention: true,
     allowBatchedHttpRequests: false,
+    // documentInRequest.ts has put the document in already.
     persistedQueries: false,
     includeStacktraceInErrorResponses: false,
     stopOnTerminationSignals: false,
     parseOptions: { maxTokens: MOST_TOKENS },
-    validationRules: [depthLimit],
+    validationRules: [...gate.rules],
     formatError: publicError,
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
@@ -39,9 +40,38 @@ export function createApollo(schema: GraphQLSchema, logger: Logger): ApolloServe
       // These two would start by themselves where the environment holds a key of Apollo's.
       ApolloServerPluginUsageReportingDisabled(),
       ApolloServerPluginSchemaReportingDisabled(),
+      costLimit(gate),
+      answerStatus,
       operationLog(logger),
     ],
   });
+}
+
+function costLimit(gate: Gate): ApolloServerPlugin<GatewayContext> {
+  return {
+    async requestDidStart() {
+      return {
+        async didResolveOperation({ document, operation, request, contextValue }) {
+          if (!operation) return;
+          try {
+            if (operation.operation === 'subscription') throw streamNeeded();
+            gate.admit(contextValue.callerKey, document, operation, request.variables);
+          } catch (thrown) {
+            throw asGraphqlError(thrown, { status: 400 });
+          }
+        },
+      };
+    },
+  };
+}
+
+/** Executed like a query it would fail somewhere inside. */
+function streamNeeded(): Fault {
+  return invalidArgument(
+    'query',
+    'A subscription is answered with a stream',
+    'Use a WebSocket with the sub-protocol graphql-transport-ws, or a POST that accepts text/event-stream.',
+  );
 }
 
 function operationLog(logger: Logger): ApolloServerPlugin<GatewayContext> {

@@ -1,26 +1,18 @@
 /** Operations over one WebSocket per client, in the graphql-transport-ws protocol: subscriptions, queries and mutations alike. */
 
 import type { IncomingMessage } from 'node:http';
-import {
-  type ExecutionArgs,
-  GraphQLError,
-  type GraphQLSchema,
-  getOperationAST,
-  parse,
-  specifiedRules,
-  validate,
-} from 'graphql';
+import type { GraphQLError } from 'graphql';
 import { CloseCode, type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import { Fault } from '../errors.js';
 import type { Services } from '../services.js';
 import { createContext } from './context.js';
-import { depthLimit } from './depthLimit.js';
 import { type PublicError, publicError } from './errorShape.js';
-import { MOST_TOKENS } from './graphqlOverHttp.js';
 import type { Authenticator, Identity } from './identity/authenticator.js';
 import { watchIdentity } from './identity/lifetime.js';
+import { callerKey, type Release } from './limits/callerLimits.js';
+import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation, refused } from './operationLog.js';
 
 /** What is known of one connection. */
@@ -28,6 +20,10 @@ export interface Connection {
   request: IncomingMessage;
   /** Set by connection_init, before any operation. */
   identity: Identity | null;
+  /** Whom the limits count; set with the identity. */
+  callerKey: string;
+  /** Gives its place among the caller's connections back. */
+  leave: Release | null;
   close(code: number, reason: string): void;
   /** Set while its identity is watched. */
   stopWatching: (() => void) | null;
@@ -41,17 +37,17 @@ interface Operation {
   operation: string | null | undefined;
   kind: string | undefined;
   codes: Set<string>;
+  /** Gives its place among the caller's operations back. */
+  release: Release | null;
 }
+
+/** 1013, "try again later": what clients of the protocol do of themselves, with growing pauses. */
+const TRY_AGAIN_LATER = 1013;
 
 type Params = Record<string, unknown> | undefined;
 
 /** The protocol without the sockets: webSockets.ts feeds it. */
-export function createProtocol(
-  schema: GraphQLSchema,
-  services: Services,
-  authenticator: Authenticator,
-  logger: Logger,
-) {
+export function createProtocol(gate: Gate, services: Services, authenticator: Authenticator, logger: Logger) {
   function begin({ extra }: Context<Params, Connection>, id: ID, payload: SubscribePayload): Operation {
     const begun: Operation = {
       requestId: uuidv7(),
@@ -59,6 +55,7 @@ export function createProtocol(
       operation: payload.operationName,
       kind: undefined,
       codes: new Set(),
+      release: null,
     };
     extra.operations.set(id, begun);
     return begun;
@@ -78,8 +75,10 @@ export function createProtocol(
     const operation = extra.operations.get(id);
     if (!operation) return;
     extra.operations.delete(id);
+    const { release, ...facts } = operation;
+    release?.();
     logOperation(logger, {
-      ...operation,
+      ...facts,
       caller: extra.identity?.caller ?? null,
       via: 'websocket',
       codes: [...operation.codes],
@@ -98,6 +97,16 @@ export function createProtocol(
       }
       // It may have gone while its token was looked at.
       if (extra.closed) return false;
+      extra.callerKey = callerKey(extra.identity.caller, extra.request.socket.remoteAddress);
+      try {
+        gate.callers.arrive(extra.callerKey);
+        extra.leave = gate.callers.connect(extra.callerKey);
+      } catch (thrown) {
+        const fault = Fault.from(thrown);
+        logger.info(refused(fault), 'connection refused');
+        extra.close(TRY_AGAIN_LATER, `${fault.code}: ${fault.message}`);
+        return false;
+      }
       // 4403 is what clients of the protocol come back from, with the new token that they get for it.
       extra.stopWatching = watchIdentity(authenticator, extra.identity, () =>
         extra.close(CloseCode.Forbidden, 'UNAUTHENTICATED: The token has expired or was taken back'),
@@ -107,16 +116,32 @@ export function createProtocol(
     onClose({ extra }) {
       extra.closed = true;
       extra.stopWatching?.();
+      extra.leave?.();
+      // Operations that were still being answered have nobody to be completed for.
+      for (const { release } of extra.operations.values()) release?.();
     },
     onSubscribe({ extra, ...context }, id, payload) {
       const begun = begin({ extra, ...context }, id, payload);
       if (!extra.identity) throw new Error('An operation came before connection_init was answered');
-      const prepared = prepare(schema, payload);
-      if (!('document' in prepared)) return prepared;
-      const operation = getOperationAST(prepared.document, payload.operationName);
-      begun.kind = operation?.operation;
-      begun.operation = operation?.name?.value;
-      return { ...prepared, contextValue: createContext(services, extra.identity.caller, begun.requestId) };
+      const { caller } = extra.identity;
+      try {
+        gate.callers.arrive(extra.callerKey);
+        begun.release = gate.callers.begin(extra.callerKey);
+      } catch (thrown) {
+        return [asGraphqlError(thrown)];
+      }
+      const prepared = gate.prepare(caller, extra.callerKey, payload);
+      if (!('operation' in prepared)) return prepared;
+      const { operation, ...args } = prepared;
+      begun.kind = operation.operation;
+      begun.operation = operation.name?.value;
+      const contextValue = createContext(services, {
+        requestId: begun.requestId,
+        caller,
+        callerKey: extra.callerKey,
+        patienceMs: gate.limits.operationMs,
+      });
+      return { ...args, contextValue };
     },
     onNext(context, id, _payload, _args, { errors, ...result }) {
       return errors ? { ...result, errors: show(context, id, errors) } : undefined;
@@ -129,23 +154,4 @@ export function createProtocol(
     onComplete: (context, id) => end(context, id),
   };
   return makeServer(options);
-}
-
-/** Parses and checks as Apollo Server does for HTTP, with its codes. */
-function prepare(schema: GraphQLSchema, payload: SubscribePayload): ExecutionArgs | readonly GraphQLError[] {
-  let document: ExecutionArgs['document'];
-  try {
-    document = parse(payload.query, { maxTokens: MOST_TOKENS });
-  } catch (thrown) {
-    if (!(thrown instanceof GraphQLError)) throw thrown;
-    return [withCode(thrown, 'GRAPHQL_PARSE_FAILED')];
-  }
-  const mistakes = validate(schema, document, [...specifiedRules, depthLimit]);
-  if (mistakes.length > 0) return mistakes.map((mistake) => withCode(mistake, 'GRAPHQL_VALIDATION_FAILED'));
-  return { schema, document, operationName: payload.operationName, variableValues: payload.variables };
-}
-
-function withCode(error: GraphQLError, code: string): GraphQLError {
-  const { message, nodes, source, positions, originalError } = error;
-  return new GraphQLError(message, { nodes, source, positions, originalError, extensions: { code } });
 }

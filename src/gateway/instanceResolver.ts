@@ -4,7 +4,17 @@ import { invalidArgument } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { BackupState as BackupStateName } from '../model.js';
 import type { InstanceChange } from '../services.js';
-import { checkId, checkName, checkNewId, checkPage, checkText, checkVolume, isId, optionalText } from './arguments.js';
+import {
+  checkId,
+  checkName,
+  checkNewId,
+  checkPage,
+  checkText,
+  checkVolume,
+  distinct,
+  isId,
+  optionalText,
+} from './arguments.js';
 import { DatabaseBackup } from './backupTypes.js';
 import type { GatewayContext } from './context.js';
 import { BackupState } from './enums.js';
@@ -118,7 +128,7 @@ export class InstanceResolver {
     @Arg('first', () => Int, { defaultValue: 50, description: firstDescription }) first: number,
     @Arg('after', () => ID, { nullable: true, description: afterDescription }) after?: string | null,
   ): Promise<DatabaseBackup[]> {
-    const filter = { states: states ?? (['COMPLETED'] as const), before: before ?? null };
+    const filter = { states: states ? distinct(states) : (['COMPLETED'] as const), before: before ?? null };
     return (await services.backups.list(caller, id, filter, checkPage(first, after))).map(presentBackup);
   }
 

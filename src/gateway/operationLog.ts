@@ -11,7 +11,7 @@ export interface OperationFacts {
   requestId: string;
   /** Null where nobody was let in yet. */
   caller: Caller | null;
-  via: 'http' | 'websocket' | 'rest';
+  via: 'http' | 'websocket' | 'events' | 'rest';
   /** The document's name for it; for REST the pattern of the address. */
   operation: string | null | undefined;
   /** query, mutation or subscription, undefined where the document could not be read; for REST the method. */

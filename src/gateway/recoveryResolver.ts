@@ -2,7 +2,7 @@
 import { Arg, Ctx, FieldResolver, ID, Int, Mutation, Query, Resolver, Root } from 'type-graphql';
 import type { Instant } from '../instant.js';
 import type { RecoveryState as RecoveryStateName } from '../model.js';
-import { checkId, checkName, checkPage, checkTarget, isId, notFound, optionalText } from './arguments.js';
+import { checkId, checkName, checkPage, checkTarget, distinct, isId, notFound, optionalText } from './arguments.js';
 import type { GatewayContext } from './context.js';
 import { RecoveryState } from './enums.js';
 import { DatabaseInstance } from './instanceTypes.js';
@@ -35,7 +35,7 @@ export class RecoveryResolver {
     after?: string | null,
   ): Promise<Recovery[]> {
     const sourceId = typeof instanceId === 'string' ? checkId('instance', instanceId) : null;
-    const filter = { sourceId, states: states ?? null };
+    const filter = { sourceId, states: states ? distinct(states) : null };
     return (await services.recoveries.list(caller, filter, checkPage(first, after))).map(presentRecovery);
   }
 

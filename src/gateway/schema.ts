@@ -5,6 +5,7 @@ import { buildSchemaSync, type PubSub } from 'type-graphql';
 import { BackupResolver } from './backupResolver.js';
 import { asSubgraph, subgraphSdl } from './federation.js';
 import { InstanceResolver } from './instanceResolver.js';
+import { enforcePatience } from './limits/patience.js';
 import { PlanResolver } from './planResolver.js';
 import { ProgressResolver } from './progressResolver.js';
 import { RecoveryResolver } from './recoveryResolver.js';
@@ -22,7 +23,9 @@ const noPubSub: PubSub = {
 
 /** What the server runs. */
 export function createSchema(): GraphQLSchema {
-  return asSubgraph(createApi());
+  const schema = asSubgraph(createApi());
+  enforcePatience(schema);
+  return schema;
 }
 
 /** The same as text, for schema.graphql and for federated gateways. */

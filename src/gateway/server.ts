@@ -11,11 +11,16 @@ import { Fault, invalidArgument } from '../errors.js';
 import type { Services } from '../services.js';
 import { type AccessRules, checkAccess } from './access.js';
 import { createContext } from './context.js';
+import { puttingDocument } from './documentInRequest.js';
 import { publicBody } from './errorShape.js';
+import { createEventStreams } from './graphqlOverEvents.js';
 import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
 import { type Authenticator, statusOf } from './identity/authenticator.js';
-import { authenticating, callerOf } from './identity/onRequest.js';
+import { authenticating, callerKeyOf, callerOf } from './identity/onRequest.js';
+import { retryAfter } from './limits/callerLimits.js';
+import { Gate } from './limits/gate.js';
+import type { Limits } from './limits/limits.js';
 import { described, refused } from './operationLog.js';
 import { servePlayground } from './playground.js';
 import { createSchema } from './schema.js';
@@ -34,6 +39,7 @@ export interface GatewayOptions {
   /** 0 takes any free one. */
   port: number;
   logger: Logger;
+  limits: Limits;
   /** Names besides localhost under which the service is reached, as `name` or `name:port`. */
   allowedHosts?: string[];
   /** Origins of pages besides its own that may use it, as `https://console.example.com`. */
@@ -57,26 +63,36 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     allowedHosts: options.allowedHosts ?? [],
     allowedOrigins: options.allowedOrigins ?? [],
   };
-  const schema = createSchema();
-  const apollo = createApollo(schema, logger);
+  const gate = new Gate(createSchema(), options.limits);
+  const apollo = createApollo(gate, logger);
+  const streams = createEventStreams(gate, services, authenticator, logger);
   await apollo.start();
   // Fastify's own log would show URLs, and with them the variables of GET requests.
   const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: () => uuidv7(), requestTimeout: 60_000 });
   addHealth(app, services);
   guard(app, rules);
   answerErrors(app, logger);
+  const authenticate = authenticating(app, authenticator);
+  const answer = fastifyApolloHandler(apollo, {
+    context: async (request) =>
+      createContext(services, {
+        requestId: request.id,
+        caller: callerOf(request),
+        callerKey: callerKeyOf(request),
+        patienceMs: gate.limits.operationMs,
+      }),
+  });
   app.route({
     method: ['GET', 'POST', 'OPTIONS'],
     url: '/graphql',
-    onRequest: authenticating(app, authenticator),
-    handler: fastifyApolloHandler(apollo, {
-      context: async (request) => createContext(services, callerOf(request), request.id),
-    }),
+    onRequest: [authenticate, async (request) => gate.callers.arrive(callerKeyOf(request))],
+    preHandler: [streams.answering, puttingDocument(gate, logger)],
+    handler: answer,
   });
   await servePlayground(app);
-  await serveTrove(app, services, logger, async (request) => (await authenticator.identify(request)).caller);
+  await serveTrove(app, services, logger, async (request) => (await authenticator.identify(request)).caller, gate);
 
-  const sockets = createWebSockets(createProtocol(schema, services, authenticator, logger), logger, BODY_LIMIT);
+  const sockets = createWebSockets(createProtocol(gate, services, authenticator, logger), logger, BODY_LIMIT);
   const upgrades = acceptUpgrades(app, sockets, rules);
   try {
     await app.listen({ host, port: options.port });
@@ -89,6 +105,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     upgrades.stop();
+    streams.close();
     const closed = Promise.all([app.close(), sockets.close()]);
     const patience = new AbortController();
     const lateness = delay(options.drainMs ?? DRAIN_MS, undefined, { signal: patience.signal }).then(
@@ -146,6 +163,8 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
 function answerErrors(app: FastifyInstance, logger: Logger): void {
   app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const { statusCode = 500 } = error as { statusCode?: number };
+    const seconds = error instanceof Fault ? retryAfter(error) : null;
+    if (seconds !== null) reply.header('retry-after', String(seconds));
     if (error instanceof Fault && statusOf(error) < 500) {
       logger.info({ requestId: request.id, ...refused(error) }, 'request refused');
       if (statusOf(error) === 401) reply.header('www-authenticate', 'Bearer');

@@ -12,6 +12,8 @@ const KEEP_ALIVE_MS = 12_000;
 /** How long a client may take to answer the closing handshake. */
 const CLOSE_TIMEOUT_MS = 2_000;
 const GOING_AWAY = 1001;
+/** A client with more than this waiting for it, in bytes, is not listened to until it has read. */
+const MOST_UNREAD = 1024 * 1024;
 
 export interface WebSockets {
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
@@ -36,6 +38,8 @@ export function createWebSockets(
     const connection: Connection = {
       request,
       identity: null,
+      callerKey: '',
+      leave: null,
       operations: new Map(),
       close: (code, reason) => socket.close(code, reason),
       stopWatching: null,
@@ -48,8 +52,12 @@ export function createWebSockets(
         // Settles when the bytes are on their way: a slow reader slows the operation and not the service's memory.
         send: (data) =>
           new Promise((resolve, reject) => {
-            if (socket.readyState !== socket.OPEN) resolve();
-            else socket.send(data, (error) => (error ? reject(error) : resolve()));
+            if (socket.readyState !== socket.OPEN) return resolve();
+            socket.send(data, (error) => {
+              if (socket.isPaused && socket.bufferedAmount <= MOST_UNREAD) socket.resume();
+              return error ? reject(error) : resolve();
+            });
+            if (socket.bufferedAmount > MOST_UNREAD) socket.pause();
           }),
         close: connection.close,
         onMessage: (read) =>

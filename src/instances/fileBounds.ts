@@ -22,8 +22,10 @@ export class FileBounds {
    * @throws Fault INVALID_ARGUMENT (connectionUri), in the same words whether there is such a file or not
    */
   async check(tenantId: string, connectionUri: string): Promise<void> {
-    const named = fileNamed(connectionUri);
-    if (named === null) return;
+    for (const named of filesNamed(connectionUri)) await this.checkFile(tenantId, named);
+  }
+
+  private async checkFile(tenantId: string, named: string): Promise<void> {
     const { allowed, home } = this.options;
     const root = allowed === null || allowed === '*' ? allowed : path.resolve(allowed.replaceAll('{tenant}', tenantId));
     if (!isAllowed(named, root, home)) throw refusal();
@@ -44,13 +46,20 @@ function isInside(file: string, directory: string): boolean {
   return relative !== '..' && !relative.startsWith(`..${path.sep}`) && !path.isAbsolute(relative);
 }
 
-function fileNamed(connectionUri: string): string | null {
+/** Databases that are files, and the certificates and keys that a server's URI has the service present as its own. */
+const FILE_PARAMETERS = ['sslrootcert', 'sslcert', 'sslkey'];
+
+function filesNamed(connectionUri: string): string[] {
+  if (/^postgres(ql)?:/i.test(connectionUri) && URL.canParse(connectionUri)) {
+    const { searchParams } = new URL(connectionUri);
+    return FILE_PARAMETERS.flatMap((name) => searchParams.getAll(name)).map((file) => path.resolve(file));
+  }
   const [, rest] = /^(?:sqlite|file):\/\/(\/.*)$/is.exec(connectionUri) ?? [];
-  if (rest === undefined) return null;
+  if (rest === undefined) return [];
   try {
-    return path.resolve(fileURLToPath(`file://${rest}`));
+    return [path.resolve(fileURLToPath(`file://${rest}`))];
   } catch {
-    return null;
+    return [];
   }
 }
 

@@ -2,11 +2,12 @@
  * The planner: decides how a recovery will be done, or why it can't. Pure: it is given facts and answers with a choice,
  * a plan or a Fault; planning.ts gathers the facts. A dry run and a real one take the same way through here.
  */
+import { chainOf, type StartingPoint } from '../backup/chains.js';
 import type { GapRecord } from '../catalog/records.js';
 import { Fault, type JsonObject } from '../errors.js';
 import { formatInstant, type Instant } from '../instant.js';
-import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
-import type { StartingPoint, StretchWindow } from './windows.js';
+import type { Cut, LogPosition, RecoveryPlan, RecoveryStepName, RecoveryTarget } from '../model.js';
+import type { StretchWindow } from './windows.js';
 import { windowHolding } from './windows.js';
 
 /** What is known of an instance before any log is looked at. */
@@ -39,28 +40,45 @@ export function mayBecomeCovered(at: Instant | null, facts: PlanningFacts): bool
   return at <= facts.now && (last === undefined || at > last.to);
 }
 
+/** Whatever is older than the newest full backup is not cheaper than it; of what is newer this many are weighed. */
+const NEWEST_WEIGHED = 6;
+
 /**
- * The base to start from: the newest one of the cut's stretch that the cut does not come before, that was consistent by
- * the requested instant, and that no missing bytes part from the cut. Null where there is none.
+ * What a recovery may start from: backups of the cut's stretch that the cut does not come before, that were consistent by
+ * the requested instant, and that no missing bytes part from the cut. Of those the newest full one and the newest that
+ * stand on another; which of them costs least depends on the log. None where the cut can't be reached.
  */
-export function chooseBase(
+export function candidateStarts(
   wanted: { cut: LogPosition; stretchId: string; before: Instant | null },
   facts: Pick<PlanningFacts, 'gaps' | 'points'>,
-): StartingPoint | null {
+): StartingPoint[] {
   const { cut, stretchId, before } = wanted;
   let readableFrom = 0;
   for (const gap of facts.gaps) {
     if (gap.stretchId !== stretchId || gap.after === null || gap.last === null) continue;
     if (gap.after < cut.ordinal) readableFrom = Math.max(readableFrom, gap.last);
   }
-  let best: StartingPoint | null = null;
-  for (const point of facts.points) {
-    if (point.stretchId !== stretchId || point.consistentOrdinal > cut.ordinal) continue;
-    if (before !== null && point.consistentAt > before) continue;
-    if (point.replayAfter < readableFrom) continue;
-    if (best === null || newer(point, best)) best = point;
-  }
-  return best;
+  const fit = facts.points.filter(
+    (point) =>
+      point.stretchId === stretchId &&
+      point.consistentOrdinal <= cut.ordinal &&
+      (before === null || point.consistentAt <= before) &&
+      point.replayAfter >= readableFrom,
+  );
+  const full = newestOf(fit.filter((point) => point.parent === null));
+  const others = fit
+    .filter((point) => point.parent !== null && (full === null || newer(point, full)))
+    .sort((a, b) => (newer(a, b) ? -1 : 1));
+  return [...(full ? [full] : []), ...others.slice(0, NEWEST_WEIGHED)];
+}
+
+/** The start with the fewest stored bytes to fetch, log included; the newer one of two that cost the same. */
+export function cheapestStart<S extends { from: StartingPoint; log: LogToReplay }>(starts: readonly S[]): S | null {
+  const cost = ({ from, log }: S) => from.storedBytes + log.storedBytes;
+  return starts.reduce<S | null>((best, start) => {
+    if (best === null || cost(start) < cost(best)) return start;
+    return cost(start) === cost(best) && newer(start.from, best.from) ? start : best;
+  }, null);
 }
 
 /** Sums over the log that a base needs up to the cut. */
@@ -78,11 +96,13 @@ export function composePlan(input: {
   instanceId: string;
   target: RecoveryTarget;
   cut: Cut;
-  base: StartingPoint;
-  baseStoredBytes: number;
+  from: StartingPoint;
   log: LogToReplay;
+  /** Of the steps that move data, the driver's. */
+  order: readonly RecoveryStepName[];
 }): RecoveryPlan {
-  const { base, log } = input;
+  const { from: base, log } = input;
+  const [baseId, ...incrementalIds] = chainOf(base);
   const end = input.cut.position.ordinal;
   if (end > base.replayAfter) {
     const reaches = log.after !== null && log.last !== null && log.after <= base.replayAfter && log.last >= end;
@@ -98,17 +118,18 @@ export function composePlan(input: {
   const cut = nothingAfterBase ? { ...input.cut, lastKeptNotBefore: null, lastKeptAt: null } : input.cut;
   return {
     version: 1,
+    steps: ['RESERVE', ...input.order, 'VERIFY', 'ACTIVATE'],
     instanceId: input.instanceId,
     target: input.target,
     cut,
     closestPointInTime: cut.lastKeptAt ?? base.consistentAt,
     stretchId: base.stretchId,
-    baseId: base.backupId,
-    incrementalIds: [],
+    baseId,
+    incrementalIds,
     replayAfter: base.replayAfter,
     logSegments: log.segments,
     logBytes: log.plainBytes,
-    bytesToFetch: input.baseStoredBytes + log.storedBytes,
+    bytesToFetch: base.storedBytes + log.storedBytes,
   };
 }
 
@@ -169,6 +190,10 @@ export function refusalOfPosition(facts: PlanningFacts): Fault {
     hint: `Ask for a position that was reached after ${formatInstant(first.from)}.`,
     details: { earliest: formatInstant(first.from) },
   });
+}
+
+function newestOf(points: readonly StartingPoint[]): StartingPoint | null {
+  return points.reduce<StartingPoint | null>((best, point) => (best && !newer(point, best) ? best : point), null);
 }
 
 function newer(a: StartingPoint, b: StartingPoint): boolean {

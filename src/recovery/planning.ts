@@ -1,15 +1,18 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
-import type { Tap } from '../backup/manifest.js';
+import { openSegment } from '../backup/archivedLog.js';
+import { type StartingPoint, startingPoints } from '../backup/chains.js';
 import type { CatalogReader, InstanceRecord, SegmentRecord, StretchRecord } from '../catalog/records.js';
-import type { Datastore, LocateTarget, SegmentsAround, StoredSegment } from '../datastores/datastore.js';
+import type { Datastore, LocateTarget, SegmentsAround } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
 import type { Cut, LogPosition, RecoveryPlan, RecoveryTarget } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import {
-  chooseBase,
+  candidateStarts,
+  cheapestStart,
   chooseWindow,
   composePlan,
+  type LogToReplay,
   latestPoint,
   mayBecomeCovered,
   type PlanningFacts,
@@ -41,17 +44,18 @@ export async function planRecovery(
     target.position !== null
       ? await cutAtPosition(options, datastore, instance, target.position)
       : await cutAtInstant(options, datastore, instance, target.pointInTime);
-  const base = chooseBase({ cut: cut.position, stretchId: stretch.id, before }, facts);
-  if (!base) throw before === null ? refusalOfPosition(facts) : refusal(before, facts);
-  const { read } = options.catalog;
-  const [backup, log] = await Promise.all([
-    read.backup(base.backupId),
-    read.segmentTotals(stretch.id, { after: base.replayAfter, last: cut.position.ordinal }),
-  ]);
-  return composePlan({ instanceId: instance.id, target, cut, base, baseStoredBytes: backup?.storedBytes ?? 0, log });
+  const candidates = candidateStarts({ cut: cut.position, stretchId: stretch.id, before }, facts);
+  const starts = await Promise.all(candidates.map(async (from) => ({ from, log: await logFrom(from) })));
+  const start = cheapestStart(starts);
+  if (!start) throw before === null ? refusalOfPosition(facts) : refusal(before, facts);
+  return composePlan({ instanceId: instance.id, target, cut, ...start, order: datastore.recovery.order });
+
+  function logFrom({ replayAfter }: StartingPoint): Promise<LogToReplay> {
+    return options.catalog.read.segmentTotals(stretch.id, { after: replayAfter, last: cut.position.ordinal });
+  }
 }
 
-/** By instance id. The cost grows with stretches, gaps and full backups, not with the log. */
+/** By instance id. The cost grows with stretches, gaps and backups, not with the log. */
 export async function loadWindows(
   read: CatalogReader,
   instanceIds: readonly string[],
@@ -74,17 +78,14 @@ interface FoundCut {
 }
 
 async function loadLogFacts(read: CatalogReader, instanceIds: readonly string[]): Promise<Map<string, LogFacts>> {
-  const [allStretches, allPoints] = await Promise.all([
-    read.stretches(instanceIds),
-    read.fullBackupPoints(instanceIds),
-  ]);
+  const [allStretches, allBackups] = await Promise.all([read.stretches(instanceIds), read.backupPoints(instanceIds)]);
   const allGaps = await read.gaps(allStretches.map((stretch) => stretch.id));
   return new Map(
     instanceIds.map((id) => {
       const stretches = allStretches.filter((stretch) => stretch.instanceId === id);
       const own = new Set(stretches.map((stretch) => stretch.id));
       const gaps = allGaps.filter((gap) => own.has(gap.stretchId));
-      const points = allPoints.filter((point) => point.instanceId === id);
+      const points = startingPoints(allBackups.filter((backup) => backup.instanceId === id));
       return [id, { stretches, gaps, points, windows: computeWindows(stretches, gaps, points) }];
     }),
   );
@@ -237,19 +238,4 @@ async function locate(
     stretch,
   };
   return datastore.locate(target, segments);
-}
-
-export function openSegment(
-  pipeline: ObjectPipeline,
-  record: SegmentRecord,
-  signal?: AbortSignal,
-  tap: Tap = (bytes) => bytes,
-): StoredSegment {
-  return {
-    after: record.after,
-    last: record.last,
-    transactions: record.transactions,
-    plainBytes: record.object.plainBytes,
-    read: (options) => tap(pipeline.read(record.object, 'LOG_CORRUPT', signal, options), record.object),
-  };
 }

@@ -11,6 +11,7 @@ import type { Assessment, Caller, ProgressEvent, RecoverInput, RecoveryOperation
 import { type PlanningOptions, planRecovery } from './planning.js';
 import type { ProgressHub } from './progress.js';
 import { isFinal } from './runState.js';
+import { inOrder } from './steps.js';
 import type { TaskManager } from './taskManager.js';
 
 export interface RecoveryServiceOptions extends Omit<PlanningOptions, 'catalog'> {
@@ -44,9 +45,14 @@ export class RecoveryService implements RecoveryOperations {
   }
 
   async steps(caller: Caller, recoveryIds: readonly string[]): Promise<Map<string, StepRecord[]>> {
-    const own = (await this.byIds(caller, recoveryIds)).map(({ id }) => id);
-    const steps = await this.options.catalog.read.steps(own);
-    return new Map(own.map((id) => [id, steps.filter((step) => step.recoveryId === id)]));
+    const own = await this.byIds(caller, recoveryIds);
+    const all = await this.options.catalog.read.steps(own.map(({ id }) => id));
+    return new Map(
+      own.map((recovery) => {
+        const steps = all.filter(({ recoveryId }) => recoveryId === recovery.id);
+        return [recovery.id, inOrder(steps, recovery.plan)];
+      }),
+    );
   }
 
   async assess(caller: Caller, instanceId: string, target: RecoveryTarget): Promise<Assessment> {

@@ -10,7 +10,7 @@ import { Fault } from '../errors.js';
 import type { RecoveryState, RecoveryStepName } from '../model.js';
 import { fileFault } from '../storage/fileFaults.js';
 import { assertTransition } from './runState.js';
-import type { RunContext, Step, StepResult } from './steps.js';
+import { clearScratch, type RunContext, type Step, type StepResult } from './steps.js';
 
 /** A fault that may pass is given this many tries in all, a little apart. */
 const ATTEMPTS = 3;
@@ -75,9 +75,9 @@ async function runForwards(runner: Runner): Promise<Fault | 'done' | 'stopping' 
  * On a full disk neither the fault nor the end of the recovery could be recorded: what is lost anyway goes first. A
  * process that dies in between finds no scratch when it goes on, fails, and unwinds.
  */
-async function makeRoom({ steps, context, logger }: Runner): Promise<void> {
+async function makeRoom({ context, logger }: Runner): Promise<void> {
   try {
-    await steps.find(({ name }) => name === 'RESTORE_BASE')?.undo(context);
+    await clearScratch(context);
   } catch (error) {
     logger.warn({ recoveryId: context.recovery.id, err: error }, 'no room could be made'); // The undo comes again.
   }
@@ -158,7 +158,9 @@ async function succeed(runner: Runner, step: Step, result: StepResult): Promise<
     if (!moved) throw new Error(`recovery ${recovery.id} is not running any more`);
     await writer.updateInstance(recovery.targetId ?? '', activated);
     await writer.updateStep(recovery.id, step.name, { state: 'SUCCEEDED', finishedAt });
-    await writer.updateBackup(recovery.plan.baseId, { verifiedAt: finishedAt });
+    for (const id of [recovery.plan.baseId, ...recovery.plan.incrementalIds]) {
+      await writer.updateBackup(id, { verifiedAt: finishedAt });
+    }
   });
   recovery.state = 'SUCCEEDED';
   meter.committed('SUCCEEDED', progress);

@@ -3,24 +3,25 @@
  *
  *   RESERVE            a row and an empty directory for the new instance   undo: both are gone
  *   RESTORE_BASE       the full backup, into scratch                       undo: scratch is gone
- *   APPLY_INCREMENTALS the backups that build on it                        undo: nothing of its own
- *   REPLAY_LOG         the log up to the cut                               undo: nothing of its own
+ *   APPLY_INCREMENTALS the backups that build on it                        undo: scratch is gone
+ *   REPLAY_LOG         the log up to the cut                               undo: scratch is gone
  *   VERIFY             proof that scratch is the cut                       undo: nothing of its own
  *   ACTIVATE           into its place, started, shown; last and atomic     undo: stopped
  *
- * Every step may run twice and every undo too. Only these change a target instance; the source is never touched.
+ * The plan says in which order they run: a driver may want the log before the base. Every step may run twice and every
+ * undo too. Only these change a target instance; the source is never touched.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { uuidv7 } from 'uuidv7';
+import { archivedLog, type Passed } from '../backup/archivedLog.js';
 import { openBackup, readManifest } from '../backup/manifest.js';
 import type { Catalog, InstanceRecord, RecoveryRecord } from '../catalog/records.js';
-import type { Datastore, RecoveryContext, StoredBackup, StoredSegment } from '../datastores/datastore.js';
+import type { DataStep, Datastore, RecoveryContext, StoredBackup } from '../datastores/datastore.js';
 import { Fault, type JsonObject } from '../errors.js';
 import type { Places } from '../instances/places.js';
 import type { Clock } from '../instant.js';
-import type { Cut, RecoveryStepName, StoredObject } from '../model.js';
+import { type Cut, type RecoveryPlan, type RecoveryStepName, recoverySteps } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
-import { openSegment } from './planning.js';
 import type { ProgressMeter } from './progress.js';
 
 export interface RunContext {
@@ -61,29 +62,25 @@ export const recoveryRun: readonly Step[] = [
   {
     name: 'RESTORE_BASE',
     async run(context) {
-      const driverContext = await forDriver(context, 'base');
-      await rm(driverContext.scratch, { recursive: true, force: true });
-      await mkdir(driverContext.scratch, { recursive: true, mode: 0o711 });
-      await context.datastore.recovery.restoreBase(driverContext);
+      await begin(context, 'RESTORE_BASE');
+      await context.datastore.recovery.restoreBase(await forDriver(context, 'base'));
       return {};
     },
-    async undo(context) {
-      await context.datastore.recovery.discard(targetOf(context));
-      await rm(targetOf(context).scratch, { recursive: true, force: true });
-    },
+    undo: clearScratch,
   },
   {
     name: 'APPLY_INCREMENTALS',
     skipped: ({ plan }) => plan.incrementalIds.length === 0,
     async run(context) {
-      await context.datastore.recovery.applyIncrementals(await forDriver(context));
+      await context.datastore.recovery.applyIncrementals(await forDriver(context, 'incrementals'));
       return {};
     },
-    undo: nothing,
+    undo: clearScratch,
   },
   {
     name: 'REPLAY_LOG',
     async run(context) {
+      await begin(context, 'REPLAY_LOG');
       const reached = await context.datastore.recovery.replayLog(await forDriver(context, 'log'));
       const wanted = context.recovery.plan.cut.position;
       if (reached.stretch !== wanted.stretch || reached.ordinal !== wanted.ordinal) {
@@ -91,7 +88,7 @@ export const recoveryRun: readonly Step[] = [
       }
       return { output: { reached: reached.text } };
     },
-    undo: nothing,
+    undo: clearScratch,
   },
   {
     name: 'VERIFY',
@@ -118,6 +115,27 @@ export const recoveryRun: readonly Step[] = [
     },
   },
 ];
+
+/** In the order in which the plan has them run. */
+export function inOrder<S extends { name: RecoveryStepName }>(steps: readonly S[], plan: RecoveryPlan): S[] {
+  const order: readonly RecoveryStepName[] = plan.steps ?? recoverySteps;
+  return steps.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
+}
+
+/** The first of the steps that put data into scratch finds it there and empty. */
+async function begin(context: RunContext, step: DataStep): Promise<void> {
+  const [, first] = context.recovery.plan.steps ?? recoverySteps;
+  if (step !== first) return;
+  const { scratch } = targetOf(context);
+  await rm(scratch, { recursive: true, force: true });
+  await mkdir(scratch, { recursive: true, mode: 0o711 });
+}
+
+/** What any of the data steps did; may be done before the others are undone. */
+export async function clearScratch(context: RunContext): Promise<void> {
+  await context.datastore.recovery.discard(targetOf(context));
+  await rm(targetOf(context).scratch, { recursive: true, force: true });
+}
 
 async function reserve(context: RunContext): Promise<StepResult> {
   const { recovery, source, catalog, places, clock } = context;
@@ -184,15 +202,15 @@ async function stored(context: RunContext, backupId: string, counted = false): P
   }
   const { pipeline, signal, meter } = context;
   const manifest = await readManifest(pipeline, backup.manifest, signal);
-  return openBackup(pipeline, manifest, signal, counted ? (bytes, object) => count(bytes, object, meter) : undefined);
+  return openBackup(pipeline, manifest, signal, counted ? countInto(meter) : undefined);
 }
 
 /** `counting` names whose bytes move the progress in this step; what is only looked at again does not. */
-async function forDriver(context: RunContext, counting?: 'base' | 'log'): Promise<RecoveryContext> {
-  const { recovery, source, meter, signal } = context;
+async function forDriver(context: RunContext, counting?: 'base' | 'incrementals' | 'log'): Promise<RecoveryContext> {
+  const { recovery, source, catalog, pipeline, meter, signal } = context;
   const { plan } = recovery;
   const incrementals: StoredBackup[] = [];
-  for (const id of plan.incrementalIds) incrementals.push(await stored(context, id));
+  for (const id of plan.incrementalIds) incrementals.push(await stored(context, id, counting === 'incrementals'));
   const { id, home, scratch } = targetOf(context);
   return {
     source: {
@@ -206,44 +224,23 @@ async function forDriver(context: RunContext, counting?: 'base' | 'log'): Promis
     base: await stored(context, plan.baseId, counting === 'base'),
     incrementals,
     cut: plan.cut,
-    segments: (order) => segmentsOf(context, order, counting === 'log'),
+    segments: (order) =>
+      archivedLog(
+        { read: catalog.read, pipeline },
+        plan.stretchId,
+        { after: plan.replayAfter, last: plan.cut.position.ordinal },
+        order,
+        signal,
+        counting === 'log' ? countInto(meter) : undefined,
+      ),
     progress: { replayedTo: (at) => meter.replayedTo(at), message: (text) => meter.message(text) },
     signal,
   };
 }
 
-const SEGMENTS_PER_PAGE = 64;
-
-async function* segmentsOf(
-  context: RunContext,
-  order: 'oldest-first' | 'newest-first',
-  counted: boolean,
-): AsyncGenerator<StoredSegment> {
-  const { catalog, pipeline, signal, meter } = context;
-  const { plan } = context.recovery;
-  let range = { after: plan.replayAfter, last: plan.cut.position.ordinal };
-  while (range.after < range.last) {
-    const page = await catalog.read.segments(plan.stretchId, range, order, SEGMENTS_PER_PAGE);
-    for (const record of page) {
-      signal.throwIfAborted();
-      yield openSegment(pipeline, record, signal, counted ? (bytes, object) => count(bytes, object, meter) : undefined);
-    }
-    const end = page.at(-1);
-    if (!end) return;
-    range = order === 'oldest-first' ? { ...range, after: end.last } : { ...range, last: end.after };
-  }
-}
-
-/** Tells the meter of stored bytes, in proportion to the plain ones that pass. */
-async function* count(
-  bytes: AsyncIterable<Buffer>,
-  { plainBytes, storedBytes }: StoredObject,
-  meter: ProgressMeter,
-): AsyncGenerator<Buffer> {
-  for await (const chunk of bytes) {
-    meter.addBytes((chunk.length * storedBytes) / Math.max(1, plainBytes));
-    yield chunk;
-  }
+/** Stored bytes move the meter, in proportion to the plain ones that pass. */
+function countInto(meter: ProgressMeter): Passed {
+  return (passed, { plainBytes, storedBytes }) => meter.addBytes((passed * storedBytes) / Math.max(1, plainBytes));
 }
 
 function incomplete(wanted: string, reached: string): Fault {

@@ -1,16 +1,17 @@
 /** Claims waiting recoveries, a bounded number at a time, takes up interrupted ones, and stops them all cleanly. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { Catalog, RecoveryRecord } from '../catalog/records.js';
+import type { Catalog, CatalogReader, RecoveryRecord } from '../catalog/records.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault } from '../errors.js';
 import type { Places } from '../instances/places.js';
 import type { Clock } from '../instant.js';
+import type { RecoveryPlan, RecoveryStepName } from '../model.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import { type ProgressHub, ProgressMeter } from './progress.js';
 import { Cancelled, drive, ServiceStopping } from './runner.js';
 import { assertTransition, isFinal } from './runState.js';
-import { type RunContext, recoveryRun, type Step } from './steps.js';
+import { inOrder, type RunContext, recoveryRun, type Step } from './steps.js';
 
 export interface TaskManagerOptions {
   catalog: Catalog;
@@ -136,7 +137,6 @@ export class TaskManager {
   private async execute(recovery: RecoveryRecord, signal: AbortSignal): Promise<void> {
     const { catalog, datastores, pipeline, places, hub, clock, logger, onActivated, onFault } = this.options;
     const source = await catalog.read.instance(recovery.sourceId);
-    const base = await catalog.read.backup(recovery.plan.baseId);
     if (!source) throw new Fault('INTERNAL', `recovery ${recovery.id} has no source`);
     const meter = new ProgressMeter({
       recoveryId: recovery.id,
@@ -158,18 +158,19 @@ export class TaskManager {
       signal,
       outputs: new Map(),
     };
-    const bytesOfBase = base?.storedBytes ?? 0;
+    const steps = inOrder(this.options.steps ?? recoveryRun, recovery.plan);
+    const bytes = await bytesOfSteps(catalog.read, recovery.plan);
+    const before = (step: RecoveryStepName) =>
+      steps.slice(
+        0,
+        steps.findIndex(({ name }) => name === step),
+      );
     await drive({
-      steps: this.options.steps ?? recoveryRun,
+      steps,
       context,
       logger,
       onFault,
-      bytesBefore: (step) =>
-        step === 'RESERVE' || step === 'RESTORE_BASE'
-          ? 0
-          : step === 'APPLY_INCREMENTALS' || step === 'REPLAY_LOG'
-            ? bytesOfBase
-            : recovery.plan.bytesToFetch,
+      bytesBefore: (step) => before(step).reduce((sum, { name }) => sum + (bytes.get(name) ?? 0), 0),
     });
     logger.info({ recoveryId: recovery.id, state: recovery.state }, 'recovery ended');
     const { state, targetId } = recovery;
@@ -178,4 +179,18 @@ export class TaskManager {
       logger.error({ instanceId: targetId, err: error }, 'capture of the new instance did not start');
     });
   }
+}
+
+/** The stored bytes that each step reads. */
+async function bytesOfSteps(read: CatalogReader, plan: RecoveryPlan): Promise<Map<RecoveryStepName, number>> {
+  const backups = await read.backupsByIds([plan.baseId, ...plan.incrementalIds]);
+  const stored = (wanted: (id: string) => boolean) =>
+    backups.reduce((sum, { id, storedBytes }) => sum + (wanted(id) ? (storedBytes ?? 0) : 0), 0);
+  const base = stored((id) => id === plan.baseId);
+  const incrementals = stored((id) => id !== plan.baseId);
+  return new Map([
+    ['RESTORE_BASE', base],
+    ['APPLY_INCREMENTALS', incrementals],
+    ['REPLAY_LOG', plan.bytesToFetch - base - incrementals],
+  ]);
 }

@@ -2,15 +2,13 @@
  * Recovery windows, computed from what the catalog keeps per stretch and per gap: never from single segments, so the
  * cost does not grow with the log. Pure: no I/O, no clock.
  *
- * A window starts at a full backup's consistent point and runs to the end of the unbroken log after it. Windows
+ * A window starts at a backup's consistent point and runs to the end of the unbroken log after it. Windows
  * under-report: an instant is inside one only if everything needed to recover to it is archived.
  */
-import type { BackupPoint, GapRecord, StretchRecord } from '../catalog/records.js';
+import type { StartingPoint } from '../backup/chains.js';
+import type { GapRecord, StretchRecord } from '../catalog/records.js';
 import type { Instant } from '../instant.js';
 import type { RecoveryWindow, WindowBoundary } from '../model.js';
-
-/** A full backup that recoveries can start from. */
-export type StartingPoint = Omit<BackupPoint, 'instanceId'>;
 
 /** A window with the stretch of log that makes it. */
 export interface StretchWindow extends RecoveryWindow {

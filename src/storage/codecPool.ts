@@ -4,14 +4,17 @@
  */
 import { Worker } from 'node:worker_threads';
 import { Fault } from '../errors.js';
+import type { StoredObject, ThreadSink } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
+import { giveSpace } from './blockSpace.js';
 import type { CodecReply, CodecRequest } from './codecWorker.js';
+import type { Verdict } from './provedBlocks.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 interface Waiter {
   resolve(reply: CodecReply): void;
-  reject(error: Fault): void;
+  reject(error: Error): void;
 }
 
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
@@ -64,7 +67,7 @@ class Seat {
     // terminate() counts on a thread that keeps the process alive until it has ended.
     if (this.waiting.size === 0 && !this.ending) this.worker.unref();
     if (reply.error === null) waiter?.resolve(reply);
-    else waiter?.reject(new Fault('INTERNAL', 'A block could not be compressed', { cause: new Error(reply.error) }));
+    else waiter?.reject(Object.assign(new Error(reply.error.message), { code: reply.error.code }));
   }
 }
 
@@ -91,13 +94,29 @@ export class CodecPool {
     const object = this.lastObject;
     seat.objects += 1;
     let open = true;
+    let result: unknown;
     return {
       hash: async (bytes) => bufferOf(await seat.ask({ op: 'hash', object, bytes })),
       decode: async (bytes) => {
         const reply = await seat.ask({ op: 'decode', object, bytes });
         return reply.bytes ? bufferOf(reply) : null;
       },
-      digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
+      attach: async (sink) => {
+        await seat.ask({ op: 'attach', object, sink });
+      },
+      pour: async (bytes) => {
+        const reply = await seat.ask({ op: 'pour', object, bytes });
+        giveSpace(bufferOf(reply));
+        return reply.poured;
+      },
+      get result() {
+        return result;
+      },
+      digest: async () => {
+        const reply = await seat.ask({ op: 'digest', object });
+        result = reply.result;
+        return reply.text ?? '';
+      },
       release: () => {
         if (!open) return;
         open = false;
@@ -105,6 +124,31 @@ export class CodecPool {
         seat.ask({ op: 'release', object }).catch(() => {}); // a thread that is gone has nothing left to release
       },
     };
+  }
+
+  /**
+   * Hands a whole object in an open file to a sink, all of it on one thread.
+   * @throws Fault STORAGE_UNAVAILABLE, INTERNAL; what the sink throws, as an Error with its `code`
+   */
+  async pourFile(
+    descriptor: number,
+    object: StoredObject,
+    sink: ThreadSink,
+  ): Promise<{ verdict: Verdict; result: unknown }> {
+    const seat = this.pick((one) => one.objects);
+    seat.objects += 1;
+    const { plainBytes, storedBytes, sha256 } = object;
+    try {
+      return await seat.ask({ op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;
+      throw new Fault('STORAGE_UNAVAILABLE', `The stored object ${object.key} cannot be read`, {
+        hint: 'Check the storage, then try again.',
+        cause: error,
+      });
+    } finally {
+      seat.objects -= 1;
+    }
   }
 
   /** Ends the threads; what they still owed is rejected. */

@@ -1,33 +1,47 @@
 /** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
 import { createHash, type Hash } from 'node:crypto';
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
-import { decodeBlock, encodeBlock } from './blockCodec.js';
+import type { SinkInThread, StoredObject, ThreadSink } from '../model.js';
+import { countOfLz4Results, decodeBlock, encodeBlock, inlineCodec, openSink, pourBlock } from './blockCodec.js';
+import { FileBytes, noFindings, provedBlocks, type Verdict } from './provedBlocks.js';
 
 /** `object` tells apart the objects that share this thread; the answer carries the request's `id`. */
 export type CodecRequest =
   | { id: number; op: 'encode'; bytes: Uint8Array<ArrayBuffer>; plainBytes: number }
-  | { id: number; op: 'hash' | 'decode'; object: number; bytes: Uint8Array<ArrayBuffer> }
+  | { id: number; op: 'hash' | 'decode' | 'pour'; object: number; bytes: Uint8Array<ArrayBuffer> }
+  | { id: number; op: 'attach'; object: number; sink: ThreadSink }
+  | { id: number; op: 'pourFile'; descriptor: number; object: FileToPour; sink: ThreadSink }
   | { id: number; op: 'digest' | 'release'; object: number };
+
+export type FileToPour = Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>;
 
 export interface CodecReply {
   id: number;
   bytes: Uint8Array<ArrayBuffer> | null;
   text: string | null;
-  error: string | null;
+  /** Plain bytes that a sink took; null where there were none to be had. */
+  poured: number | null;
+  /** What was found of a poured file. */
+  verdict: Verdict;
+  /** What a sink answered to its end. */
+  result: unknown;
+  error: { message: string; code: string | undefined } | null;
 }
 
 /**
  * LZ4 leaves a megabyte behind for every block, outside V8's heap where V8 does not count it: left to itself it collects
  * them after hundreds. One collection of the youngest takes a fraction of a millisecond in a thread this small.
  */
-const BLOCKS_PER_COLLECTION = 8;
+const RESULTS_PER_COLLECTION = 8;
 setFlagsFromString('--expose-gc');
 const collect: (options: { type: 'minor' }) => void = runInNewContext('gc');
-let blocks = 0;
+let collectAt = RESULTS_PER_COLLECTION;
 
 const hashes = new Map<number, Hash>();
+const sinks = new Map<number, SinkInThread>();
 
 function hashOf(object: number): Hash {
   const known = hashes.get(object);
@@ -41,7 +55,39 @@ function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function answer(request: CodecRequest): Partial<CodecReply> {
+async function attach(object: number, to: ThreadSink): Promise<Partial<CodecReply>> {
+  sinks.set(object, await openSink(to));
+  return {};
+}
+
+/** Reads, proves and pours a whole object, a block at a time; between two of them others have their turn. */
+async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Promise<Partial<CodecReply>> {
+  const { descriptor, object, sink } = request;
+  const codec = inlineCodec();
+  const findings = noFindings();
+  const source = new FileBytes(descriptor, object.storedBytes, findings);
+  try {
+    await codec.attach(sink);
+    const poured = provedBlocks(object, source, findings, codec, (block) => codec.pour(block), null);
+    for (let step = await poured.next(); ; step = await poured.next()) {
+      if (step.done) return { verdict: step.value, result: codec.result };
+      collectNowAndThen();
+      await yieldToOthers();
+    }
+  } finally {
+    codec.release();
+  }
+}
+
+function collectNowAndThen(): void {
+  if (countOfLz4Results() < collectAt) return;
+  collectAt = countOfLz4Results() + RESULTS_PER_COLLECTION;
+  collect({ type: 'minor' });
+}
+
+type Synchronous = Exclude<CodecRequest, { op: 'attach' | 'pourFile' }>;
+
+function answer(request: Synchronous): Partial<CodecReply> {
   switch (request.op) {
     case 'encode':
       return { bytes: encodeBlock(buffer(request.bytes), request.plainBytes) };
@@ -51,23 +97,40 @@ function answer(request: CodecRequest): Partial<CodecReply> {
     case 'decode':
       hashOf(request.object).update(request.bytes);
       return { bytes: decodeBlock(buffer(request.bytes)) };
+    case 'pour': {
+      hashOf(request.object).update(request.bytes);
+      const sink = sinks.get(request.object);
+      return { poured: sink ? pourBlock(buffer(request.bytes), sink) : null, bytes: request.bytes };
+    }
     case 'digest':
-      return { text: hashOf(request.object).digest('hex') };
+      return { result: sinks.get(request.object)?.end(), text: hashOf(request.object).digest('hex') };
     case 'release':
       hashes.delete(request.object);
+      sinks.get(request.object)?.close();
+      sinks.delete(request.object);
       return {};
   }
 }
 
-parentPort?.on('message', (request: CodecRequest) => {
-  const reply: CodecReply = { id: request.id, bytes: null, text: null, error: null };
+/** Answers come in the order of the requests but for sinks, whose opening and whole files take longer. */
+parentPort?.on('message', async (request: CodecRequest) => {
+  const reply: CodecReply = {
+    id: request.id,
+    bytes: null,
+    text: null,
+    poured: null,
+    verdict: null,
+    result: undefined,
+    error: null,
+  };
   try {
-    Object.assign(reply, answer(request));
+    if (request.op === 'attach') Object.assign(reply, await attach(request.object, request.sink));
+    else if (request.op === 'pourFile') Object.assign(reply, await pourFile(request));
+    else Object.assign(reply, answer(request));
   } catch (error) {
-    reply.error = String(error);
+    const { message, code } = error as NodeJS.ErrnoException;
+    reply.error = { message: message ?? String(error), code };
   }
   parentPort?.postMessage(reply, reply.bytes ? [reply.bytes.buffer] : []);
-  if (request.op !== 'encode' && request.op !== 'decode') return;
-  blocks += 1;
-  if (blocks % BLOCKS_PER_COLLECTION === 0) collect({ type: 'minor' });
+  collectNowAndThen();
 });

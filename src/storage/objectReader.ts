@@ -1,47 +1,21 @@
 /**
- * The way out: storage -> SHA-256 and LZ4 on one thread -> plain bytes. Every stored byte is hashed, also those after a
- * defect, so that the verdict names what really is wrong; no read ends well unless everything about it was right.
+ * The way out: storage -> SHA-256 and LZ4 on one thread -> plain bytes. No read ends well unless everything about the
+ * stored bytes was right (provedBlocks.ts).
  */
 import { once } from 'node:events';
 import { Fault } from '../errors.js';
-import type { StoredObject } from '../model.js';
+import type { StoredObject, ThreadSink } from '../model.js';
 import { inlineCodec, type ObjectCodec } from './blockCodec.js';
-import { giveSpace, takeSpace } from './blockSpace.js';
+import { giveSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
-import {
-  BLOCK_HEADER_BYTES,
-  blockHeader,
-  END_BYTES,
-  endMarkerTotal,
-  type FormatProblem,
-  HEADER_BYTES,
-  headerProblem,
-} from './objectFormat.js';
 import { SMALL_BYTES } from './objectWriter.js';
-import { type Pending, pending, readAhead } from './readAhead.js';
+import { type Damage, noFindings, provedBlocks, StreamedBytes, type Verdict } from './provedBlocks.js';
 import type { ObjectStream, Storage } from './storage.js';
 
 /** Blocks of at most 1 MiB that are hashed and decoded before the consumer asks for them. */
 const BLOCKS_AHEAD = 4;
 
-/** What follows a defect is hashed in pieces of this size. */
-const REST_BYTES = 256 * 1024;
-
 export type DamageCode = 'BACKUP_CORRUPT' | 'LOG_CORRUPT';
-
-/**
- * What is wrong with a stored object, in the order in which it is looked for: not there; fewer or more bytes than were
- * stored; as many but others; the bytes that were stored, but nothing that this service wrote; another plain length.
- */
-export type Damage = 'missing' | 'truncated' | 'extended' | 'checksum' | 'format' | 'length';
-
-/** What was learned on the way through the stored bytes. */
-interface Findings {
-  storedBytes: number;
-  extended: boolean;
-  plainBytes: number;
-  problem: FormatProblem | null;
-}
 
 /** Streams an object's plain bytes; see ObjectPipeline.read. */
 export async function* readObject(
@@ -52,124 +26,110 @@ export async function* readObject(
   options: { signal: AbortSignal | undefined; reuse: boolean },
 ): AsyncGenerator<Buffer, void, undefined> {
   const { signal, reuse } = options;
-  signal?.throwIfAborted();
-  const stream = await storage.get(object.key, signal);
-  if (!stream) throw damaged(object, damage, 'missing');
-  stream.on('error', () => {}); // the iteration reports it; one that comes after its end has nobody else to catch it
-  const findings: Findings = { storedBytes: 0, extended: false, plainBytes: 0, problem: null };
+  const stream = await open(storage, object, damage, signal);
   let codec: ObjectCodec | null = null;
   try {
-    codec = Math.max(object.plainBytes, object.storedBytes) <= SMALL_BYTES ? inlineCodec() : codecs.open();
-    const source = new StoredBytes(stream, object.storedBytes, findings);
-    const answers = readAhead(decodedBlocks(source, codec, findings), BLOCKS_AHEAD, () => stream.destroy());
-    for await (const { answer } of answers) {
-      const plain = await answer;
-      if (plain && !findings.problem) yield plain;
-      if (plain && reuse) giveSpace(plain);
+    const own = codecFor(object, codecs);
+    codec = own;
+    for await (const plain of streamed(stream, object, damage, own, (block) => own.decode(block))) {
+      yield plain;
+      if (reuse) giveSpace(plain);
     }
-    const verdict = judge(object, findings, await codec.digest());
-    if (verdict === 'version') throw unknownVersion(object);
-    if (verdict) throw damaged(object, damage, verdict);
   } catch (error) {
     throw signal?.aborted ? signal.reason : error;
   } finally {
     codec?.release();
-    stream.destroy();
-    if (!stream.closed) await once(stream, 'close').catch(() => {}); // what failed has been said already
+    await close(stream);
   }
 }
 
-/** Answers for all stored bytes in order: a block's plain bytes, or null where there are none to give. */
-async function* decodedBlocks(
-  source: StoredBytes,
+/** Hands an object's plain bytes to a sink beside the codec; see ObjectPipeline.pour. */
+export async function pourObject(
+  storage: Storage,
+  codecs: CodecPool,
+  object: StoredObject,
+  damage: DamageCode,
+  sink: ThreadSink,
+  options: { signal: AbortSignal | undefined; passed: (plainBytes: number) => void },
+): Promise<unknown> {
+  const { signal, passed } = options;
+  const stream = await open(storage, object, damage, signal);
+  try {
+    const file = isSmall(object) ? undefined : stream.lend?.();
+    if (file) {
+      const { verdict, result } = await codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
+      judged(object, damage, verdict);
+      passed(object.plainBytes);
+      signal?.throwIfAborted();
+      return result;
+    }
+    return await pourStream(stream, object, damage, codecFor(object, codecs), sink, passed);
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : error;
+  } finally {
+    await close(stream);
+  }
+}
+
+async function pourStream(
+  stream: ObjectStream,
+  object: StoredObject,
+  damage: DamageCode,
   codec: ObjectCodec,
-  findings: Findings,
-): AsyncGenerator<Pending<Buffer | null>, void, undefined> {
-  const hash = (bytes: Buffer<ArrayBuffer>) => pending(codec.hash(bytes).then(() => null));
-  const decode = async (block: Buffer<ArrayBuffer>) => {
-    const plain = await codec.decode(block);
-    if (!plain) findings.problem ??= 'format';
-    return plain;
-  };
-
-  const header = await source.take(HEADER_BYTES);
-  findings.problem = headerProblem(header);
-  yield hash(header);
-  let ended = false;
-  while (!findings.problem && !ended) {
-    const start = await source.take(BLOCK_HEADER_BYTES);
-    const found = blockHeader(start);
-    if (found === null) findings.problem ??= 'format';
-    const payloadBytes = found === null ? 0 : found === 'end' ? END_BYTES - BLOCK_HEADER_BYTES : found.payloadBytes;
-    const whole = await source.take(payloadBytes, start);
-    if (found !== null && found !== 'end' && whole.length === BLOCK_HEADER_BYTES + payloadBytes) {
-      findings.plainBytes += found.plainBytes;
-      yield pending(decode(whole));
-    } else {
-      ended = found === 'end' && endMarkerTotal(whole) === findings.plainBytes;
-      if (!ended) findings.problem ??= 'format';
-      yield hash(whole);
-    }
-  }
-  for (;;) {
-    const rest = await source.take(REST_BYTES);
-    if (rest.length === 0) return;
-    findings.problem ??= 'format';
-    yield hash(rest);
+  sink: ThreadSink,
+  passed: (plainBytes: number) => void,
+): Promise<unknown> {
+  try {
+    await codec.attach(sink);
+    for await (const bytes of streamed(stream, object, damage, codec, (block) => codec.pour(block))) passed(bytes);
+    return codec.result;
+  } finally {
+    codec.release();
   }
 }
 
-/** Takes exact pieces from a stream, never more than `limit` bytes in all; notes how many there were. */
-class StoredBytes {
-  private readonly chunks: AsyncIterator<Uint8Array>;
-  private chunk: Uint8Array = new Uint8Array();
-  private ended = false;
-
-  constructor(
-    stream: ObjectStream,
-    private readonly limit: number,
-    private readonly findings: Findings,
-  ) {
-    this.chunks = stream.pieces?.() ?? stream[Symbol.asyncIterator]();
-  }
-
-  /** `start` and up to `size` bytes more, fewer at the end of the object, in a buffer of their own. */
-  async take(size: number, start: Buffer = Buffer.alloc(0)): Promise<Buffer<ArrayBuffer>> {
-    const taken = takeSpace(start.length + size);
-    let filled = start.copy(taken);
-    while (filled < taken.length && (await this.more())) {
-      const piece = this.chunk.subarray(0, taken.length - filled);
-      taken.set(piece, filled);
-      filled += piece.length;
-      this.chunk = this.chunk.subarray(piece.length);
-    }
-    return taken.subarray(0, filled);
-  }
-
-  private async more(): Promise<boolean> {
-    while (this.chunk.length === 0 && !this.ended) {
-      const step = await this.chunks.next();
-      this.ended = step.done === true;
-      if (step.done) break;
-      const room = this.limit - this.findings.storedBytes;
-      this.chunk = step.value.subarray(0, room);
-      this.findings.storedBytes += this.chunk.length;
-      // Nothing is gained by reading garbage to its end.
-      if (step.value.length > room) {
-        this.findings.extended = true;
-        this.ended = true;
-      }
-    }
-    return this.chunk.length > 0;
-  }
+async function* streamed<T>(
+  stream: ObjectStream,
+  object: StoredObject,
+  damage: DamageCode,
+  codec: ObjectCodec,
+  work: (block: Buffer<ArrayBuffer>) => Promise<T | null>,
+): AsyncGenerator<T, void, undefined> {
+  const findings = noFindings();
+  const source = new StreamedBytes(stream, object.storedBytes, findings);
+  const ahead = { depth: BLOCKS_AHEAD, release: () => void stream.destroy() };
+  judged(object, damage, yield* provedBlocks(object, source, findings, codec, work, ahead));
 }
 
-function judge(object: StoredObject, findings: Findings, sha256: string): Damage | 'version' | null {
-  if (findings.extended) return 'extended';
-  if (findings.storedBytes < object.storedBytes) return 'truncated';
-  if (sha256 !== object.sha256) return 'checksum';
-  if (findings.problem) return findings.problem;
-  return findings.plainBytes === object.plainBytes ? null : 'length';
+function isSmall({ plainBytes, storedBytes }: StoredObject): boolean {
+  return Math.max(plainBytes, storedBytes) <= SMALL_BYTES;
+}
+
+function codecFor(object: StoredObject, codecs: CodecPool): ObjectCodec {
+  return isSmall(object) ? inlineCodec() : codecs.open();
+}
+
+async function open(
+  storage: Storage,
+  object: StoredObject,
+  damage: DamageCode,
+  signal: AbortSignal | undefined,
+): Promise<ObjectStream> {
+  signal?.throwIfAborted();
+  const stream = await storage.get(object.key, signal);
+  if (!stream) throw damaged(object, damage, 'missing');
+  stream.on('error', () => {}); // the iteration reports it; one that comes after its end has nobody else to catch it
+  return stream;
+}
+
+async function close(stream: ObjectStream): Promise<void> {
+  stream.destroy();
+  if (!stream.closed) await once(stream, 'close').catch(() => {}); // what failed has been said already
+}
+
+function judged(object: StoredObject, damage: DamageCode, verdict: Verdict): void {
+  if (verdict === 'version') throw unknownVersion(object);
+  if (verdict) throw damaged(object, damage, verdict);
 }
 
 const DAMAGE_IN_WORDS: Record<Damage, string> = {

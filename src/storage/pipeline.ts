@@ -4,9 +4,9 @@
  */
 import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
-import type { StoredObject } from '../model.js';
+import type { StoredObject, ThreadSink } from '../model.js';
 import { CodecPool } from './codecPool.js';
-import { type DamageCode, readObject } from './objectReader.js';
+import { type DamageCode, pourObject, readObject } from './objectReader.js';
 import { writeObject } from './objectWriter.js';
 import { writeInParts } from './partWriter.js';
 import type { ObjectKey, Storage } from './storage.js';
@@ -71,6 +71,24 @@ export class ObjectPipeline {
   ): AsyncIterable<Buffer> {
     allowMany(signal);
     return readObject(this.storage, this.codecs, object, damage, { signal, reuse });
+  }
+
+  /**
+   * Hands an object's plain bytes, in order, to a sink that runs on the thread that decodes them. Only when this has
+   * resolved were they all of them and the right ones: use nothing of what the sink made of them before. Resolves with what the
+   * sink answered to its end.
+   * @param options.passed told of plain bytes when the sink has taken them
+   * @throws as read() does; what the sink throws, as an Error with its `code`
+   */
+  async pour(
+    object: StoredObject,
+    damage: DamageCode,
+    sink: ThreadSink,
+    options: { signal?: AbortSignal; passed?: (plainBytes: number) => void } = {},
+  ): Promise<unknown> {
+    const { signal, passed = () => {} } = options;
+    allowMany(signal);
+    return pourObject(this.storage, this.codecs, object, damage, sink, { signal, passed });
   }
 
   /** Ends the threads. What is still being written or read fails. */

@@ -21,6 +21,11 @@ export interface ObjectInfo {
 export interface ObjectStream extends Readable {
   /** The same bytes, used instead of the stream: a piece is valid until the next one is asked for. Ends with the stream. */
   pieces?(): AsyncIterator<Uint8Array>;
+  /**
+   * Where the bytes are a file's: its descriptor, for whoever reads by position instead of using the stream. It stays
+   * open, also over an abort, until it is given back.
+   */
+  lend?(): { descriptor: number; giveBack(): void };
 }
 
 export interface Storage {

@@ -151,7 +151,7 @@ describe('backups', () => {
       await writer.insertBackup(aBackup({ id: 'f', instanceId: 'i2' }));
     });
     const points = async (instances: string[]) => {
-      const found = await catalog.read.fullBackupPoints(instances);
+      const found = await catalog.read.backupPoints(instances);
       return found.map(({ backupId, instanceId, stretchId, consistentAt }) => [
         backupId,
         instanceId,

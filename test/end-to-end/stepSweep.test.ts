@@ -22,7 +22,7 @@ import { WatchedProgress } from '../support/watchedProgress.js';
 import { assertExact, type Story, stateOfSource, tellStory, traces } from '../support/writtenStory.js';
 
 const entry = fileURLToPath(new URL('../support/sweptService.js', import.meta.url));
-/** SQLite has no incremental backups: that step is skipped and never acts. */
+/** The plan here has no incrementals: that step is skipped and never acts. */
 const steps = recoverySteps.filter((step) => step !== 'APPLY_INCREMENTALS');
 const long = process.env.PITR_TEST_LONG === '1';
 

@@ -81,3 +81,14 @@ test('what is left out and what is null reach the services as they expect it', a
   await post('mutation { takeBackup(instanceId: "shop") { id } }');
   assert.deepEqual(services.callsOf('backups.take'), [['shop', 'FULL']]);
 });
+
+test('a state that is listed very often is one state', async (t) => {
+  const { post, services } = await gatewayUnderTest(t);
+  const states = Array.from({ length: 50_000 }, (_, index) => (index % 2 ? 'FAILED' : 'RUNNING'));
+  const query = `query ($b: [BackupState!], $r: [RecoveryState!]) {
+    instance(id: "shop") { backups(states: $b) { id } } recoveries(states: $r) { id }
+  }`;
+  assert.equal((await post(query, { b: states, r: states })).errors, undefined);
+  assert.deepEqual(services.callsOf('backups.list')[0]?.[1], { states: ['RUNNING', 'FAILED'], before: null });
+  assert.deepEqual(services.callsOf('recoveries.list')[0]?.[0], { sourceId: null, states: ['RUNNING', 'FAILED'] });
+});

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Fault } from '../../src/errors.js';
-import { DEEPEST } from '../../src/gateway/depthLimit.js';
 import { password } from '../support/gatewayRows.js';
 import { gatewayUnderTest, onlyError } from '../support/gatewayUnderTest.js';
 
@@ -78,6 +77,20 @@ for (const [name, code, query, variables] of mistakes) {
     );
   });
 }
+
+test('very many mistakes in variables are mistakes still, also the one that says that there are more', async (t) => {
+  const { post, log } = await gatewayUnderTest(t);
+  const states = Array.from({ length: 1_000 }, () => null);
+  const { errors } = await post('query ($s: [RecoveryState!]) { recoveries(states: $s) { id } }', { s: states });
+  assert.match(String(errors?.at(-1)?.message), /Too many errors/);
+  assert.deepEqual([...new Set(errors?.map(({ extensions }) => extensions.code))], ['BAD_USER_INPUT']);
+  assert.deepEqual(
+    log.filter(({ level }) => Number(level) >= 40),
+    [],
+  );
+});
+
+const DEEPEST = 12;
 
 test('a document nests up to the limit and no deeper, through fragments too', async (t) => {
   const { post } = await gatewayUnderTest(t);

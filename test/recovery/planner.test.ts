@@ -1,12 +1,14 @@
 /** The planner's decisions, case by case. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { StartingPoint } from '../../src/backup/chains.js';
 import type { GapRecord } from '../../src/catalog/records.js';
 import { Fault, type FaultCode } from '../../src/errors.js';
 import { formatInstant, type Instant, instant } from '../../src/instant.js';
 import type { Cut, LogPosition } from '../../src/model.js';
 import {
-  chooseBase,
+  candidateStarts,
+  cheapestStart,
   chooseWindow,
   composePlan,
   type LogToReplay,
@@ -15,7 +17,7 @@ import {
   type PlanningFacts,
   refusalOfPosition,
 } from '../../src/recovery/planner.js';
-import type { StartingPoint, StretchWindow } from '../../src/recovery/windows.js';
+import type { StretchWindow } from '../../src/recovery/windows.js';
 
 const SECOND = 1_000_000;
 const at = (seconds: number): Instant => instant(seconds * SECOND);
@@ -33,7 +35,14 @@ function position(ordinal: number): LogPosition {
 }
 
 function point(backupId: string, consistentOrdinal: number, replayAfter = consistentOrdinal): StartingPoint {
-  return { backupId, stretchId: 's1', consistentAt: at(consistentOrdinal), consistentOrdinal, replayAfter };
+  const consistentAt = at(consistentOrdinal);
+  const own = { backupId, stretchId: 's1', consistentAt, consistentOrdinal, replayAfter };
+  return { ...own, parent: null, storedBytes: 1000 };
+}
+
+/** A backup that stands on another, of so many stored bytes itself. */
+function on(parent: StartingPoint, backupId: string, consistentOrdinal: number, bytes: number): StartingPoint {
+  return { ...point(backupId, consistentOrdinal), parent, storedBytes: parent.storedBytes + bytes };
 }
 
 function refused(code: FaultCode, details: Record<string, Instant> = {}): (error: unknown) => boolean {
@@ -89,7 +98,9 @@ test('a fence is worth asking for only between the end of coverage and now', () 
 
 function base(cut: number, points: StartingPoint[], more: { before?: Instant; gaps?: GapRecord[] } = {}) {
   const wanted = { cut: position(cut), stretchId: 's1', before: more.before ?? null };
-  return chooseBase(wanted, { points, gaps: more.gaps ?? [] })?.backupId ?? null;
+  const found = candidateStarts(wanted, { points, gaps: more.gaps ?? [] });
+  assert.ok(found.length <= 1, 'one full backup and nothing on it');
+  return found[0]?.backupId ?? null;
 }
 
 test('the base is the newest one that the cut does not come before', () => {
@@ -147,10 +158,51 @@ const compose = (cut: Cut, base: StartingPoint, totals: LogToReplay) =>
     instanceId: 'i',
     target: { pointInTime: at(500), position: null },
     cut,
-    base,
-    baseStoredBytes: 1000,
+    from: base,
     log: totals,
+    order: ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE'],
   });
+
+test('of the backups on others those are weighed that are newer than the newest full one, the newest six', () => {
+  const first = point('first', 10);
+  const second = point('second', 50);
+  const stale = on(first, 'stale', 40, 1);
+  const chain: StartingPoint[] = [];
+  for (const ordinal of [60, 62, 64, 66, 68, 70, 72, 74]) {
+    chain.push(on(chain.at(-1) ?? second, `c${ordinal}`, ordinal, 1));
+  }
+  const points = [stale, ...chain, first, second];
+  const names = (cut: number) =>
+    candidateStarts({ cut: position(cut), stretchId: 's1', before: null }, { points, gaps: [] }).map(
+      ({ backupId }) => backupId,
+    );
+  assert.deepEqual(names(100), ['second', 'c74', 'c72', 'c70', 'c68', 'c66', 'c64']);
+  assert.deepEqual(names(63), ['second', 'c62', 'c60']);
+  assert.deepEqual(names(45), ['first', 'stale']);
+});
+
+test('the cheapest start has the fewest bytes to fetch, log included; of equals the newer one', () => {
+  const full = point('full', 10);
+  const large = on(full, 'large', 50, 500);
+  const costs = (logOfFull: number, logOfLarge: number) =>
+    cheapestStart([
+      { from: full, log: log({ storedBytes: logOfFull }) },
+      { from: large, log: log({ storedBytes: logOfLarge }) },
+    ])?.from.backupId;
+  assert.equal(costs(600, 99), 'large');
+  assert.equal(costs(600, 101), 'full');
+  assert.equal(costs(600, 100), 'large');
+  assert.equal(cheapestStart([]), null);
+});
+
+test('a plan from a backup on another names the full one as its base and all that stand on it', () => {
+  const full = point('full', 10);
+  const plan = compose(cutAt(60), on(on(full, 'one', 30, 7), 'two', 50, 5), log());
+  assert.equal(plan.baseId, 'full');
+  assert.deepEqual(plan.incrementalIds, ['one', 'two']);
+  assert.equal(plan.replayAfter, 50);
+  assert.equal(plan.bytesToFetch, 1212);
+});
 
 test('a plan names its base, its log and the closest point', () => {
   const plan = compose(cutAt(60), point('b', 50, 45), log());
@@ -159,6 +211,8 @@ test('a plan names its base, its log and the closest point', () => {
   assert.equal(plan.bytesToFetch, 1200);
   assert.equal(plan.logSegments, 3);
   assert.equal(plan.closestPointInTime, at(60));
+  const order = ['RESERVE', 'REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE', 'VERIFY', 'ACTIVATE'];
+  assert.deepEqual(plan.steps, order);
 });
 
 test('nothing committed after the base: the closest point is the base itself', () => {

@@ -104,7 +104,8 @@ const listLog = {
       firstDroppedAt: dropped?.at ?? null,
     };
   },
-} as Pick<Datastore, 'parsePosition' | 'locate'> as Datastore;
+  recovery: { order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'] },
+} as Pick<Datastore, 'parsePosition' | 'locate'> & { recovery: Pick<Datastore['recovery'], 'order'> } as Datastore;
 
 async function transactionsOf(segment: StoredSegment | null): Promise<Transaction[]> {
   if (!segment) return [];

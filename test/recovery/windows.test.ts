@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { StartingPoint } from '../../src/backup/chains.js';
 import type { GapRecord, StretchRecord } from '../../src/catalog/records.js';
 import { type Instant, instant } from '../../src/instant.js';
-import { computeWindows, type StartingPoint, windowHolding } from '../../src/recovery/windows.js';
+import { computeWindows, windowHolding } from '../../src/recovery/windows.js';
 
 const at = (micros: number): Instant => instant(micros);
 
@@ -36,6 +37,8 @@ function point(consistentAt: number, stretchId = 's1', replayAfter = consistentA
     consistentAt: at(consistentAt),
     consistentOrdinal: replayAfter,
     replayAfter,
+    parent: null,
+    storedBytes: 1000,
   };
 }
 

@@ -7,8 +7,8 @@ import { Fault } from '../../src/errors.js';
 import type { StoredObject } from '../../src/model.js';
 import { fileFault } from '../../src/storage/fileFaults.js';
 import { FileReadable } from '../../src/storage/fileReadable.js';
-import type { Damage } from '../../src/storage/objectReader.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
+import type { Damage } from '../../src/storage/provedBlocks.js';
 import { seeded, seeds } from '../support/seed.js';
 import { allOf, inPieces, openPipeline } from './objects.js';
 

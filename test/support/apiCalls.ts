@@ -17,13 +17,13 @@ export interface RecoveryAnswer {
   error: FaultAnswer | null;
   progress: { sequence: number; percent: number };
   recoveredTo: { position: string; lastKeptNotBefore: string | null; lastKeptAt: string | null } | null;
-  plan: { base: { id: string }; cut: { position: string } };
+  plan: { base: { id: string }; incrementals: { id: string }[]; cut: { position: string } };
   steps: { name: string; state: string; attempts: number; error: FaultAnswer | null }[];
 }
 
 const FAULT = 'error { code message hint details }';
 const RECOVERY = `id state instance { id state endpoint } ${FAULT} progress { sequence percent }
-  recoveredTo { position lastKeptNotBefore lastKeptAt } plan { base { id } cut { position } }
+  recoveredTo { position lastKeptNotBefore lastKeptAt } plan { base { id } incrementals { id } cut { position } }
   steps { name state attempts ${FAULT} }`;
 
 export async function createInstance(service: Service, name: string): Promise<{ id: string; file: string }> {
@@ -51,10 +51,12 @@ export interface BackupAnswer {
   error: FaultAnswer | null;
 }
 
-export async function beginBackup(service: Service, instanceId: string): Promise<BackupAnswer> {
+export type Type = 'FULL' | 'DIFFERENTIAL' | 'INCREMENTAL';
+
+export async function beginBackup(service: Service, instanceId: string, type: Type = 'FULL'): Promise<BackupAnswer> {
   const { takeBackup } = await service.graphql<{ takeBackup: BackupAnswer }>(
-    'mutation ($id: ID!) { takeBackup(instanceId: $id) { id state } }',
-    { id: instanceId },
+    'mutation ($id: ID!, $type: BackupType!) { takeBackup(instanceId: $id, type: $type) { id state } }',
+    { id: instanceId, type },
   );
   return takeBackup;
 }
@@ -71,9 +73,9 @@ export async function backupEnded(service: Service, id: string): Promise<BackupA
   return backup as unknown as BackupAnswer;
 }
 
-/** Takes a full backup that has to complete. */
-export async function takeBackup(service: Service, instanceId: string): Promise<BackupAnswer> {
-  const ended = await backupEnded(service, (await beginBackup(service, instanceId)).id);
+/** Takes a backup that has to complete. */
+export async function takeBackup(service: Service, instanceId: string, type: Type = 'FULL'): Promise<BackupAnswer> {
+  const ended = await backupEnded(service, (await beginBackup(service, instanceId, type)).id);
   if (ended.state !== 'COMPLETED') throw new Error(`the backup ended ${ended.state}: ${JSON.stringify(ended.error)}`);
   return ended;
 }

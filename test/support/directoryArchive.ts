@@ -13,15 +13,18 @@ import type {
   Datastore,
   LocateTarget,
   LogSink,
+  ParentBackup,
   RecoveryContext,
   ResumePoint,
   StoredBackup,
+  StoredPart,
   StoredSegment,
   StretchStart,
 } from '../../src/datastores/datastore.js';
 import type { JsonObject } from '../../src/errors.js';
 import { type Instant, instant } from '../../src/instant.js';
 import type { Cut, LogPosition } from '../../src/model.js';
+import { poured } from './poured.js';
 
 export interface ArchivedSegment {
   stretch: string;
@@ -99,14 +102,19 @@ export class DirectoryArchive implements LogSink {
   }
 
   /** A sink for one backup's content, cut into parts as the interface says. */
-  backupSink(name: string): { sink: BackupSink; done(facts: BackupFacts): StoredBackup } {
+  backupSink(
+    name: string,
+    standsOn: StoredBackup | null = null,
+  ): { sink: BackupSink; done(facts: BackupFacts): StoredBackup } {
     const parts: StoredBackup['parts'] = [];
     const write = async (content: AsyncIterable<Buffer>, partBytes = 1 << 20) => {
       let offset = 0;
       for await (const bytes of piecesOf(content, partBytes)) {
         const file = path.join(this.dir, `${name}-${parts.length}`);
         await writeFileFrom(file, [bytes]);
-        parts.push({ offset, plainBytes: bytes.length, read: () => createReadStream(file) });
+        const read = () => createReadStream(file) as AsyncIterable<Buffer>;
+        const pour: StoredPart['pour'] = (to, passed) => poured(read(), to, passed);
+        parts.push({ offset, plainBytes: bytes.length, read, pour });
         offset += bytes.length;
       }
     };
@@ -115,7 +123,7 @@ export class DirectoryArchive implements LogSink {
       done: (facts) => {
         // As it would come back from a catalog.
         const backup = { facts: JSON.parse(JSON.stringify(facts)) as BackupFacts, parts };
-        this.backups.push(backup);
+        if (!standsOn) this.backups.push(backup);
         return backup;
       },
     };
@@ -152,7 +160,20 @@ export class DirectoryArchive implements LogSink {
     return datastore.locate(target, { before, boundary, stretch });
   }
 
-  /** The newest backup from which the cut can be reached. */
+  /** What an INCREMENTAL or DIFFERENTIAL backup is made of. */
+  parent({ facts }: StoredBackup): ParentBackup {
+    const { stretch, ordinal } = facts.replayAfter;
+    const archive = this;
+    return {
+      facts,
+      log: async function* (last) {
+        const log = archive.ofStretch(stretch).filter((each) => each.last > ordinal && each.after < last);
+        yield* log.reverse().map(stored);
+      },
+    };
+  }
+
+  /** The newest full backup from which the cut can be reached. */
   baseFor(cut: Cut): StoredBackup | null {
     const fits = this.backups.filter(
       ({ facts }) =>
@@ -162,13 +183,23 @@ export class DirectoryArchive implements LogSink {
   }
 
   /** Runs every step of a recovery; answers with the new instance's home. */
-  async recover(datastore: Datastore, cut: Cut, base: StoredBackup, name: string): Promise<string> {
-    const context = await this.recoveryContext(cut, base, name);
+  async recover(
+    datastore: Datastore,
+    cut: Cut,
+    base: StoredBackup,
+    name: string,
+    incrementals: StoredBackup[] = [],
+  ): Promise<string> {
+    const context = await this.recoveryContext(cut, base, name, incrementals);
     const { recovery } = datastore;
-    await recovery.restoreBase(context);
-    await recovery.applyIncrementals(context);
-    const reached = await recovery.replayLog(context);
-    if (reached.text !== cut.position.text) throw new Error(`reached ${reached.text}, not ${cut.position.text}`);
+    for (const step of recovery.order) {
+      if (step === 'RESTORE_BASE') await recovery.restoreBase(context);
+      else if (step === 'APPLY_INCREMENTALS') await recovery.applyIncrementals(context);
+      else {
+        const reached = await recovery.replayLog(context);
+        if (reached.text !== cut.position.text) throw new Error(`reached ${reached.text}, not ${cut.position.text}`);
+      }
+    }
     const found = await recovery.verify(context);
     if (found.position.text !== cut.position.text) throw new Error('verify found another position');
     await recovery.activate(context);
@@ -176,12 +207,17 @@ export class DirectoryArchive implements LogSink {
     return context.target.home;
   }
 
-  async recoveryContext(cut: Cut, base: StoredBackup, name: string): Promise<RecoveryContext> {
+  async recoveryContext(
+    cut: Cut,
+    base: StoredBackup,
+    name: string,
+    incrementals: StoredBackup[] = [],
+  ): Promise<RecoveryContext> {
     const home = path.join(this.dir, name, 'home');
     const scratch = path.join(this.dir, name, 'scratch');
     await mkdir(home, { recursive: true });
     await mkdir(scratch, { recursive: true });
-    const { replayAfter } = base.facts;
+    const { replayAfter } = (incrementals.at(-1) ?? base).facts;
     const log = this.ofStretch(cut.position.stretch)
       .filter((each) => each.last > replayAfter.ordinal && each.after < cut.position.ordinal)
       .map(stored);
@@ -190,7 +226,7 @@ export class DirectoryArchive implements LogSink {
       target: { id: name, home },
       scratch,
       base,
-      incrementals: [],
+      incrementals,
       cut,
       segments: async function* (order) {
         yield* order === 'oldest-first' ? log : [...log].reverse();
@@ -207,7 +243,8 @@ export class DirectoryArchive implements LogSink {
 
 export function stored(segment: ArchivedSegment): StoredSegment {
   const { after, last, transactions, plainBytes, file } = segment;
-  return { after, last, transactions, plainBytes, read: () => createReadStream(file) };
+  const read = () => createReadStream(file) as AsyncIterable<Buffer>;
+  return { after, last, transactions, plainBytes, read, pour: (to) => poured(read(), to) };
 }
 
 async function writeFileFrom(file: string, content: AsyncIterable<Buffer> | Iterable<Buffer>): Promise<number> {

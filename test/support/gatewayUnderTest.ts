@@ -4,8 +4,11 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { TestContext } from 'node:test';
 import { pino } from 'pino';
+import { readConfig } from '../../src/config.js';
 import { localAdministrator } from '../../src/gateway/identity/authenticator.js';
+import type { Limits } from '../../src/gateway/limits/limits.js';
 import { type Gateway, type GatewayOptions, startGateway } from '../../src/gateway/server.js';
+import { limitsOf } from '../../src/main.js';
 import { backupRow, instanceRow, recoveryRow } from './gatewayRows.js';
 import { MemoryServices } from './memoryServices.js';
 
@@ -24,8 +27,9 @@ export interface GatewayUnderTest extends Gateway {
 
 export async function gatewayUnderTest(
   t: Pick<TestContext, 'after'>,
-  options: Partial<GatewayOptions> = {},
+  options: Partial<Omit<GatewayOptions, 'limits'>> & { limits?: Partial<Limits> } = {},
 ): Promise<GatewayUnderTest> {
+  const { limits, ...others } = options;
   const services = new MemoryServices();
   services.instanceRows.push(instanceRow());
   services.backupRows.push(backupRow());
@@ -38,7 +42,8 @@ export async function gatewayUnderTest(
     host: '127.0.0.1',
     port: 0,
     logger,
-    ...options,
+    limits: { ...(await limitsOf(readConfig({}))), ...limits },
+    ...others,
   });
   t.after(() => gateway.close());
 

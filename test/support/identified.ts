@@ -5,18 +5,20 @@ import { pino } from 'pino';
 import { WebSocket } from 'ws';
 import { createAuthenticator, type IdentitySettings } from '../../src/gateway/identity/authenticator.js';
 import type { IssuerSettings } from '../../src/gateway/identity/signedTokens.js';
+import type { Limits } from '../../src/gateway/limits/limits.js';
 import { type GatewayUnderTest, gatewayUnderTest } from './gatewayUnderTest.js';
 import type { Issuer } from './issuer.js';
 
 export async function identifiedGateway(
   t: Pick<TestContext, 'after'>,
   settings: Partial<Omit<IdentitySettings, 'logger'>>,
+  limits: Partial<Limits> = {},
 ): Promise<GatewayUnderTest & { identityLog: string[] }> {
   const identityLog: string[] = [];
   const logger = pino({}, { write: (line: string) => identityLog.push(line) });
   const authenticator = await createAuthenticator({ tokensFile: null, issuer: null, ...settings, logger });
   t.after(() => authenticator.close());
-  return { ...(await gatewayUnderTest(t, { authenticator })), identityLog };
+  return { ...(await gatewayUnderTest(t, { authenticator, limits })), identityLog };
 }
 
 export function trusting(issuer: Issuer, change: Partial<IssuerSettings> = {}): IssuerSettings {

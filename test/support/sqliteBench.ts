@@ -20,7 +20,8 @@ export interface SqliteBench {
   /** The database file. */
   file: string;
   capture(resume?: ResumePoint | null): Promise<LogCapture>;
-  backup(capture: LogCapture, name: string): Promise<StoredBackup>;
+  /** A FULL one, or one that stands on `parent`. */
+  backup(capture: LogCapture, name: string, parent?: StoredBackup): Promise<StoredBackup>;
 }
 
 /** `pragmas` run before the schema is made. */
@@ -58,15 +59,17 @@ export async function sqliteBench(
       t.after(() => capture.stop());
       return capture;
     },
-    backup: async (capture, name) => {
-      const { sink, done } = archive.backupSink(name);
+    backup: async (capture, name, parent) => {
+      const { sink, done } = archive.backupSink(name, parent);
+      const scratch = path.join(dir, `${name}.scratch`);
+      await mkdir(scratch);
       const facts = await datastore.backup(
         {
           instance,
           capture,
-          type: 'FULL',
-          parent: null,
-          scratch: archiveDir,
+          type: parent ? 'INCREMENTAL' : 'FULL',
+          parent: parent ? archive.parent(parent) : null,
+          scratch,
           signal: new AbortController().signal,
           progress: () => {},
         },

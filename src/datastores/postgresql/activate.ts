@@ -100,9 +100,9 @@ async function note(file: string, state: ManagedState): Promise<void> {
 async function withCredentials(facts: InstanceFacts, context: RecoveryContext): Promise<InstanceFacts> {
   const { connectionUri } = context.source;
   if (!connectionUri) return facts;
-  const { user, password, database } = parseConnectionUri(connectionUri);
+  const { user, password, database } = parseConnectionUri(connectionUri, null);
   if (password === null) return facts;
-  const address = { ...parseConnectionUri(facts.connectionUri), user, password, database };
+  const address = { ...parseConnectionUri(facts.connectionUri, null), user, password, database };
   try {
     await (await connect(address, { applicationName: 'pitr' })).end();
   } catch {

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../errors.js';
+import type { NetworkBounds, Resolved } from './networks.js';
 
 export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
@@ -18,6 +19,8 @@ export interface ServerAddress {
   sslRootCert: string | null;
   sslCert: string | null;
   sslKey: string | null;
+  /** Where a connection may lead; null for the service's own servers. */
+  bounds: NetworkBounds | null;
 }
 
 const HINT =
@@ -25,7 +28,7 @@ const HINT =
 const PARAMETERS = ['host', 'port', 'user', 'password', 'dbname', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey'];
 
 /** @throws Fault INVALID_ARGUMENT (connectionUri); the message never repeats the URI */
-export function parseConnectionUri(uri: string): ServerAddress {
+export function parseConnectionUri(uri: string, bounds: NetworkBounds | null): ServerAddress {
   if (!/^postgres(ql)?:\/\//.test(uri)) throw wrong('The connection URI does not begin with postgresql://');
   if (!URL.canParse(uri)) throw wrong('The connection URI cannot be read');
   const url = new URL(uri);
@@ -51,6 +54,7 @@ export function parseConnectionUri(uri: string): ServerAddress {
     sslRootCert: parameter('sslrootcert'),
     sslCert: parameter('sslcert'),
     sslKey: parameter('sslkey'),
+    bounds,
   };
 }
 
@@ -80,6 +84,17 @@ export function uriOf(address: ServerAddress): string {
   const authority = socket ? '' : `${encodeURIComponent(user)}${secret}@${bracketed(host)}:${port}`;
   const tail = query.size > 0 ? `?${query}` : '';
   return `postgresql://${authority}/${encodeURIComponent(database)}${tail}`;
+}
+
+/**
+ * The addresses that may be connected to; null where the host says it, a socket or a server of the service's own.
+ * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE
+ */
+export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<Resolved[] | null> {
+  if (bounds === null) return null;
+  if (!host.startsWith('/')) return await bounds.resolve(host);
+  bounds.checkSocket();
+  return null;
 }
 
 /** What libpq's sslmode means for Node's TLS; null for a connection in the clear. */

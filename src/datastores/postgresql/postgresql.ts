@@ -13,6 +13,7 @@ import { Binaries, supportedMajors } from './binaries.js';
 import { WalCapture } from './capture.js';
 import { locateCut } from './locate.js';
 import { parsePosition } from './lsn.js';
+import type { NetworkBounds } from './networks.js';
 import { type RunAs, resolveRunAs } from './processes.js';
 import { dataDirectory, managedState, provisionServer, serverPlace } from './provision.js';
 import { replayLog } from './replay.js';
@@ -27,9 +28,11 @@ export interface PostgresqlOptions {
   runAs?: RunAs | string;
   /** Bytes of log that a source may have to keep while the archive takes none; 1 GiB unless given. */
   retainBytes?: number;
+  /** Where registered servers may be. */
+  bounds: NetworkBounds;
 }
 
-export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Datastore {
+export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore {
   const binaries = new Binaries(options.binDirectories ?? []);
   // Looked up when needed: a machine that only captures other people's servers needs no such user.
   const runAs = () => resolveRunAs(options.runAs);
@@ -37,6 +40,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
   const captures = new Set<WalCapture>();
 
   const recovery: RecoveryDriver = {
+    order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'],
     restoreBase: (context) => restoreBase(context, binaries, runAs()),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {
@@ -69,13 +73,13 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
     recovery,
 
     async inspect(connectionUri) {
-      return await inspectSource(parseConnectionUri(connectionUri), null);
+      return await inspectSource(parseConnectionUri(connectionUri, options.bounds), null);
     },
 
     continues: continuesIdentity,
 
     async adopt(instance) {
-      return await inspectSource(parseConnectionUri(instance.connectionUri), instance.id);
+      return await inspectSource(parseConnectionUri(instance.connectionUri, options.bounds), instance.id);
     },
 
     async provision(place, signal): Promise<InstanceFacts> {
@@ -115,7 +119,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
     },
 
     async release(instance) {
-      await dropSlot(addressOf(instance), slotName(instance.id));
+      await dropSlot(addressOf(instance, options.bounds), slotName(instance.id));
     },
 
     async destroy(instance) {
@@ -129,7 +133,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
 
     async capture(instance, resume, sink) {
       const capture = new WalCapture({
-        address: addressOf(instance),
+        address: addressOf(instance, options.bounds),
         slot: slotName(instance.id),
         resume,
         sink,
@@ -152,9 +156,9 @@ export function createPostgresqlDatastore(options: PostgresqlOptions = {}): Data
 }
 
 /** A server of the service's own is reached through its private socket, whatever its users did to passwords. */
-function addressOf(instance: InstanceHandle): ServerAddress {
+function addressOf(instance: InstanceHandle, bounds: NetworkBounds): ServerAddress {
   const state: JsonObject = instance.state;
   const managed = managedState(state);
   if (managed) return privateAddress(socketDirectory(instance.home), managed.port, managed.user);
-  return parseConnectionUri(instance.connectionUri);
+  return parseConnectionUri(instance.connectionUri, bounds);
 }

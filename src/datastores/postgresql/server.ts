@@ -33,7 +33,7 @@ export interface ServerPlace {
 
 /** How the service itself reaches a server that it runs: by its private socket, without a password. */
 export function privateAddress(socketDir: string, port: number, user: string): ServerAddress {
-  const none = { password: null, sslRootCert: null, sslCert: null, sslKey: null };
+  const none = { password: null, sslRootCert: null, sslCert: null, sslKey: null, bounds: null };
   // template1 is always there; a database of the user's may have been dropped.
   return { host: socketDir, port, user, database: 'template1', sslMode: 'disable', ...none };
 }

@@ -1,7 +1,8 @@
 /** Connections to a PostgreSQL server, ordinary and for replication, and what their failures mean to a user. */
 import pg from 'pg';
 import { Fault, invalidArgument } from '../../errors.js';
-import { endpointOf, type ServerAddress, tlsOptions } from './address.js';
+import { endpointOf, resolvedWithin, type ServerAddress, tlsOptions } from './address.js';
+import { socketTo } from './networks.js';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 60_000;
@@ -33,8 +34,10 @@ export async function connect(address: ServerAddress, options: SessionOptions): 
 }
 
 async function open(address: ServerAddress, options: SessionOptions, ssl: pg.ClientConfig['ssl']): Promise<pg.Client> {
+  const resolved = await resolvedWithin(address);
   const config: pg.ClientConfig & { replication?: string } = {
     host: address.host,
+    ...(resolved ? { stream: () => socketTo(resolved) } : {}),
     port: address.port,
     user: address.user,
     // The function keeps pg from looking for a password in files and environment variables of the service's own.

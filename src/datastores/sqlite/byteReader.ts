@@ -2,6 +2,8 @@
  * Takes an async stream of chunks apart into pieces of known length, holding no more than one piece and one chunk. A
  * chunk is not looked at any more once the next one was asked for.
  */
+import { BadSegment } from './segmentFormat.js';
+
 export class ByteReader {
   private readonly source: AsyncIterator<Buffer>;
   private chunk: Buffer = Buffer.alloc(0);
@@ -11,10 +13,10 @@ export class ByteReader {
     this.source = source[Symbol.asyncIterator]();
   }
 
-  /** Exactly the next `bytes` bytes, in a buffer of their own. @throws Error where the stream ends before */
+  /** Exactly the next `bytes` bytes, in a buffer of their own. @throws BadSegment where the stream ends before */
   readonly exactly = async (bytes: number): Promise<Buffer> => {
     const piece = await this.upTo(bytes);
-    if (piece.length < bytes) throw new Error(`the stream ended ${bytes - piece.length} bytes early`);
+    if (piece.length < bytes) throw new BadSegment(`its bytes ended ${bytes - piece.length} bytes early`);
     return Buffer.from(piece);
   };
 

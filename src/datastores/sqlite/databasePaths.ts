@@ -1,7 +1,8 @@
 /** Where an instance's files are. */
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { invalidArgument } from '../../errors.js';
+import { Fault, invalidArgument } from '../../errors.js';
 import type { InstanceHandle } from '../../model.js';
 
 /** Captured log on its way to the archive; beside nothing of the user's. */
@@ -16,6 +17,21 @@ export function managedFile(home: string): string {
 
 export function databaseFile(instance: InstanceHandle): string {
   return fileOfUri(instance.connectionUri);
+}
+
+/**
+ * A registered file is known by the path that led nowhere else when it was registered. Whoever may write to its directory can
+ * put a link there later, to a file that they could not have registered: it must not be followed.
+ * @param home of the instance
+ * @throws Fault DATASTORE_UNAVAILABLE
+ */
+export async function refuseLinks(file: string, home: string): Promise<void> {
+  if (file === managedFile(home)) return;
+  const real = await realpath(file).catch(() => file);
+  if (real === file) return;
+  throw new Fault('DATASTORE_UNAVAILABLE', `${file} is a link now, or behind one`, {
+    hint: 'Put the database itself there, or register it where it is.',
+  });
 }
 
 /** `sqlite:///absolute/path`, with what a URI does not allow percent-encoded. */

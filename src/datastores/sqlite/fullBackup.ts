@@ -5,42 +5,22 @@
  * SQLite lock that closing the file could drop.
  */
 import { type FileHandle, open } from 'node:fs/promises';
-import { z } from 'zod';
 import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../datastore.js';
-import { databaseFile } from './databasePaths.js';
+import type { FullBackupState } from './backupState.js';
+import { databaseFile, refuseLinks } from './databasePaths.js';
 import { position } from './position.js';
 import { SqliteCapture } from './sqliteCapture.js';
 
 const partBytes = 8 << 20;
 const readBytes = 1 << 20;
 
-const stateSchema = z.object({
-  version: z.literal(1),
-  pageSize: z.number().int().positive(),
-  /** Size of the database at the backup's consistent position, in pages. */
-  dbPages: z.number().int().nonnegative(),
-  /** Bytes of the file that were copied. */
-  bytes: z.number().int().nonnegative(),
-});
-export type FullBackupState = z.infer<typeof stateSchema>;
-
-/** @throws Fault VERSION_MISMATCH for what this version of the driver cannot restore */
-export function fullBackupState(facts: BackupFacts): FullBackupState {
-  const parsed = stateSchema.safeParse(facts.state);
-  if (parsed.success) return parsed.data;
-  throw new Fault('VERSION_MISMATCH', 'The backup was made by another version of the SQLite driver', {
-    hint: 'Recover from another backup, or with the version of this service that made it.',
-  });
-}
-
 export async function fullBackup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts> {
-  const { capture, instance, signal } = request;
-  if (request.type !== 'FULL' || !(capture instanceof SqliteCapture)) {
-    throw new Fault('DATASTORE_NOT_SUPPORTED', `SQLite has no ${request.type} backups yet`);
-  }
+  const { instance, signal } = request;
+  const capture = captureOf(request);
   const start = await capture.fenceAfterRestart(signal);
+  await refuseLinks(databaseFile(instance), instance.home);
   const file = await open(databaseFile(instance), 'r');
   let bytes = 0;
   try {
@@ -70,6 +50,12 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
   } finally {
     await file.close();
   }
+}
+
+/** @throws Fault DATASTORE_NOT_SUPPORTED for the capture of another datastore */
+export function captureOf({ capture }: BackupRequest): SqliteCapture {
+  if (capture instanceof SqliteCapture) return capture;
+  throw new Fault('DATASTORE_NOT_SUPPORTED', 'This is no captured SQLite database');
 }
 
 /** The file from its first byte to wherever it ends when the reading gets there. */

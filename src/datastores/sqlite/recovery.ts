@@ -1,26 +1,27 @@
 /**
- * Rebuilds a database up to a cut: first the base as it is, then from the log the last version of every page up to the
- * cut, each written once. Newest segment first, so the cost does not grow with how often a page was written.
+ * Rebuilds a database up to a cut, newest first: the log gives the last version of every page that it wrote up to the
+ * cut, the base all others. The cost does not grow with how often a page was written, and the new file is written from
+ * its beginning to its end, each page once.
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
-import { instant } from '../../instant.js';
 import type { LogPosition } from '../../model.js';
 import type { RecoveryContext, StoredPart } from '../datastore.js';
-import { ByteReader } from './byteReader.js';
-import { type FullBackupState, fullBackupState } from './fullBackup.js';
-import { PageSet } from './pageSet.js';
+import { type FullBackupState, fullBackupState } from './backupState.js';
+import { gatherLog } from './gatherLog.js';
+import { inParallel } from './inParallel.js';
+import { type MergeArgument, mergeSinkModule } from './mergeSink.js';
+import { type NewerPages, PagePatch } from './newerPages.js';
+import { addPages } from './pageBackup.js';
 import { position } from './position.js';
-import { ContiguityCheck, framesInScope, incomplete, lastVersions, scopeOf } from './replayScope.js';
-import type { SegmentHead } from './segmentFormat.js';
-import { provenFrames } from './segmentFrames.js';
-import { asFault, openSegment } from './storedSegment.js';
-import { frameBytes, frameHeaderBytes } from './walFormat.js';
+import { scopeOf } from './replayScope.js';
+import { Turns } from './turns.js';
 import { WrittenFile } from './writtenFile.js';
 
-/** Objects read at the same time: hashing and decompression of each run on threads of their own. */
-const readAhead = 4;
+/** Parts read at the same time: hashing, decompression and writing of each run on threads of their own. */
+const partsAtOnce = 4;
+const tailBytes = 1 << 20;
 /** SQLite locks bytes from here on and stores nothing in the page they are in, so no log ever has that page. */
 const lockByte = 0x4000_0000;
 
@@ -28,85 +29,116 @@ export function copyFile(context: { scratch: string }): string {
   return path.join(context.scratch, 'database.db');
 }
 
-/** Writes the base as it was copied; what the log replaces or cuts off is replaced and cut off by replayLog. */
-export async function restoreBase(context: RecoveryContext): Promise<void> {
+/** What is newer than the base: from the log, and from the incrementals once those were added. */
+interface Gathered {
+  newer: NewerPages;
+  withIncrementals: boolean;
+}
+
+export class SqliteRecovery {
+  /** By scratch directory; only for recoveries that this process gathered the log of. */
+  private readonly gathered = new Map<string, Gathered>();
+
+  /** Gathers the newest version of each page from the log; answers with the position reached. */
+  async replayLog(context: RecoveryContext): Promise<LogPosition> {
+    this.forget(context);
+    const { scratch, signal, progress } = context;
+    const scope = scopeOf(context);
+    const newer = await gatherLog(scratch, scope, context.segments('newest-first'), signal, progress);
+    this.gathered.set(scratch, { newer, withIncrementals: context.incrementals.length === 0 });
+    return position(Number(scope.stretch), scope.cut);
+  }
+
+  /** Adds the pages that no log wrote later, from the newest backup to the oldest. */
+  async applyIncrementals(context: RecoveryContext): Promise<void> {
+    const gathered = await this.gatheredLog(context);
+    try {
+      for (const backup of context.incrementals.toReversed()) {
+        await addPages(backup, gathered.newer, context.signal);
+      }
+      gathered.newer.flush();
+      gathered.withIncrementals = true;
+    } catch (error) {
+      // A page may be claimed and not there.
+      this.forget(context);
+      throw error;
+    }
+  }
+
+  /** Writes the new file from its first page to its last, each page once, from what is newer or else from the base. */
+  async restoreBase(context: RecoveryContext): Promise<void> {
+    const gathered = await this.gatheredLog(context);
+    if (!gathered.withIncrementals) await this.applyIncrementals(context);
+    await mergeBase(context, gathered.newer);
+    this.forget(context);
+  }
+
+  forget({ scratch }: { scratch: string }): void {
+    this.gathered.get(scratch)?.newer.close();
+    this.gathered.delete(scratch);
+  }
+
+  /** The process that gathered the log may have died since. */
+  private async gatheredLog(context: RecoveryContext): Promise<Gathered> {
+    if (!this.gathered.has(context.scratch)) await this.replayLog(context);
+    const gathered = this.gathered.get(context.scratch);
+    if (!gathered) throw new Fault('INTERNAL', 'The log was gathered and is gone');
+    return gathered;
+  }
+}
+
+async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<void> {
   const state = fullBackupState(context.base.facts);
-  scopeOf(context);
+  const { pageSize, dbPages } = newer;
+  const end = dbPages * pageSize;
   proveContinuous(context.base.parts, state);
+  proveEveryPageHasASource(state, newer);
   const file = copyFile(context);
   for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
-  const out = await WrittenFile.open(file, 'w');
+  const turns = Turns.shared();
+  const out = await WrittenFile.open(file);
   try {
-    await inParallel(context.base.parts, readAhead, async (part) => {
+    await inParallel(context.base.parts, partsAtOnce, async (part) => {
       context.signal.throwIfAborted();
-      let at = part.offset;
+      let bytes = 0;
+      const argument: MergeArgument = { file, at: part.offset, end, newer: newer.files, turns };
       // Once this ends without an error, the part is proved whole.
-      for await (const bytes of part.read({ reuse: true })) {
-        await out.write(bytes, at);
-        at += bytes.length;
-      }
-      if (at !== part.offset + part.plainBytes) {
-        throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${at - part.offset} of ${part.plainBytes} bytes`);
+      await part.pour({ module: mergeSinkModule, argument }, (more) => {
+        bytes += more;
+        out.wrote(more);
+      });
+      if (bytes !== part.plainBytes) {
+        throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${bytes} of ${part.plainBytes} bytes`);
       }
     });
+    await writeTail(context, newer, state, out);
+    await out.truncate(end);
     await out.sync();
   } finally {
     await out.close();
   }
 }
 
-/** Writes the last version of each page; answers with the position reached. */
-export async function replayLog(context: RecoveryContext): Promise<LogPosition> {
-  const state = fullBackupState(context.base.facts);
-  const { pageSize } = state;
-  const { stretch, replayAfter, cut } = scopeOf(context);
-  const check = new ContiguityCheck(replayAfter, cut);
-  const out = await WrittenFile.open(copyFile(context), 'r+');
-  let done: PageSet | null = null;
-  let dbPages = state.dbPages;
-  let reached = replayAfter;
+/** What lies behind the base's last whole page, and only the log has. */
+async function writeTail(
+  { signal }: RecoveryContext,
+  newer: NewerPages,
+  state: FullBackupState,
+  out: WrittenFile,
+): Promise<void> {
+  const end = newer.dbPages * newer.pageSize;
+  const patch = new PagePatch(newer.files);
+  const piece = Buffer.alloc(tailBytes);
   try {
-    // Which frames count is decided in order, newest first; their bytes then come and are written side by side.
-    await inParallel(context.segments('newest-first'), readAhead, async (segment, inTurn) => {
-      context.signal.throwIfAborted();
-      const { head, reader } = await openSegment(segment, stretch);
-      try {
-        const wanted = await inTurn(() => {
-          check.next(segment);
-          if (head.pageSize !== pageSize) throw incomplete(cut, 'the page size changed');
-          if (!done) {
-            dbPages = pagesAt(head, cut);
-            done = new PageSet(dbPages);
-            reached = Math.min(cut, head.after + head.transactions.length);
-          }
-          return lastVersions(head, framesInScope(head, replayAfter, cut), done);
-        });
-        await writeFrames(head, reader, wanted, out);
-        if ((await reader.drain()) > 0) throw new Error('there is more than its index says');
-        const last = head.transactions.at(-1);
-        if (last) context.progress.replayedTo(instant(last.tHi));
-      } catch (error) {
-        throw asFault(segment, error);
-      } finally {
-        await reader.close();
-      }
-    });
-    check.end();
-    if (reached !== cut) throw incomplete(cut, `the log ends at transaction ${reached}`);
-    proveEveryPageHasASource(state, dbPages, done ?? new PageSet(dbPages));
-    await out.truncate(dbPages * pageSize);
-    await out.sync();
+    for (let at = wholePages(state) * state.pageSize; at < end; at += tailBytes) {
+      signal.throwIfAborted();
+      const bytes = piece.subarray(0, Math.min(tailBytes, end - at)).fill(0);
+      patch.apply(bytes, at);
+      await out.write(bytes, at);
+    }
   } finally {
-    await out.close();
+    patch.close();
   }
-  return position(Number(stretch), reached);
-}
-
-/** Size of the database after transaction `ordinal`, which is in this segment. */
-export function pagesAt(head: SegmentHead, ordinal: number): number {
-  const transaction = head.transactions[ordinal - head.after - 1];
-  if (!transaction) throw incomplete(ordinal, 'the newest segment does not hold it');
-  return transaction.dbPages;
 }
 
 /** The backup's parts must be its content from the first byte to the last. */
@@ -122,66 +154,16 @@ function proveContinuous(parts: StoredPart[], state: FullBackupState): void {
 }
 
 /** Each page of the result must come from the base or from the log; a hole would silently be zeros. */
-function proveEveryPageHasASource(state: FullBackupState, dbPages: number, log: PageSet): void {
+function proveEveryPageHasASource(state: FullBackupState, newer: NewerPages): void {
   const lockPage = Math.floor(lockByte / state.pageSize) + 1;
-  for (let page = Math.floor(state.bytes / state.pageSize) + 1; page <= dbPages; page++) {
-    if (!log.has(page) && page !== lockPage) {
+  for (let page = wholePages(state) + 1; page <= newer.dbPages; page++) {
+    if (!newer.has(page) && page !== lockPage) {
       throw new Fault('RECOVERY_INCOMPLETE', `Neither the backup nor the log holds page ${page}`);
     }
   }
 }
 
-async function writeFrames(head: SegmentHead, reader: ByteReader, wanted: Uint8Array, out: WrittenFile): Promise<void> {
-  const size = frameBytes(head.pageSize);
-  for await (const { first, count, bytes } of provenFrames(head, reader)) {
-    for (let i = 0; i < count; i++) {
-      if (!wanted[first + i]) continue;
-      const from = i * size + frameHeaderBytes;
-      out.writeNow(bytes.subarray(from, from + head.pageSize), ((head.pages[first + i] ?? 0) - 1) * head.pageSize);
-    }
-  }
-}
-
-/**
- * Runs `work` on every item, at most `width` at a time. `inTurn` runs a piece of work in the order of the items, each
- * after the one before it. The first error ends all.
- */
-async function inParallel<T>(
-  items: AsyncIterable<T> | Iterable<T>,
-  width: number,
-  work: (item: T, inTurn: <R>(step: () => R) => Promise<R>) => Promise<void>,
-): Promise<void> {
-  const running = new Set<Promise<void>>();
-  let failure: { error: unknown } | null = null;
-  let turn: Promise<void> = Promise.resolve();
-  for await (const item of items) {
-    const before = turn;
-    let passOn: (failed?: unknown) => void = () => {};
-    turn = new Promise((resolve) => {
-      passOn = () => resolve();
-    });
-    const inTurn = async <R>(step: () => R): Promise<R> => {
-      await before;
-      if (failure) throw failure.error;
-      try {
-        return step();
-      } finally {
-        passOn();
-      }
-    };
-    const task = work(item, inTurn)
-      .catch((error) => {
-        failure ??= { error };
-      })
-      .finally(() => {
-        // Work that failed before its turn must not hold up the others.
-        void before.then(passOn);
-        running.delete(task);
-      });
-    running.add(task);
-    if (running.size >= width) await Promise.race(running);
-    if (failure) break;
-  }
-  await Promise.all(running);
-  if (failure) throw (failure as { error: unknown }).error;
+/** The copying may have ended in the middle of a page that was just being written. */
+function wholePages({ bytes, pageSize }: FullBackupState): number {
+  return Math.floor(bytes / pageSize);
 }

@@ -1,7 +1,7 @@
 /** Which frames of the log make the cut: pure decisions on the heads of segments, shared by restoring and replaying. */
 import { Fault } from '../../errors.js';
 import type { RecoveryContext, StoredSegment } from '../datastore.js';
-import type { PageSet } from './pageSet.js';
+import { fullBackupState, pageBackupState } from './backupState.js';
 import type { SegmentHead } from './segmentFormat.js';
 
 /** The frames [from, to) of a segment that belong to transactions in (replayAfter, cut]. */
@@ -19,12 +19,16 @@ export function framesInScope(head: SegmentHead, replayAfter: number, cut: numbe
 }
 
 /**
- * Marks the pages that a segment supplies and answers with its frames that are the last version of their page, as
- * flags by index in the segment. Segments come newest first: a page in `done` has a later version.
+ * Claims the pages that a segment supplies and answers with its frames that are the last version of their page, as
+ * flags by index in the segment. Segments come newest first: a page that can't be claimed has a later version.
  */
-export function lastVersions(head: SegmentHead, scope: { from: number; to: number }, done: PageSet): Uint8Array {
+export function lastVersions(
+  head: SegmentHead,
+  scope: { from: number; to: number },
+  newer: { claim(page: number): boolean },
+): Uint8Array {
   const wanted = new Uint8Array(head.pages.length);
-  for (let i = scope.to - 1; i >= scope.from; i--) if (done.add(head.pages[i] ?? 0)) wanted[i] = 1;
+  for (let i = scope.to - 1; i >= scope.from; i--) if (newer.claim(head.pages[i] ?? 0)) wanted[i] = 1;
   return wanted;
 }
 
@@ -52,18 +56,54 @@ export class ContiguityCheck {
   }
 }
 
+/** Size of the database after transaction `ordinal`, which is in this segment. */
+export function pagesAt(head: SegmentHead, ordinal: number): number {
+  const transaction = head.transactions[ordinal - head.after - 1];
+  if (!transaction) throw incomplete(ordinal, 'the newest segment does not hold it');
+  return transaction.dbPages;
+}
+
 export function incomplete(cut: number, why: string): Fault {
   return new Fault('RECOVERY_INCOMPLETE', `The recovery cannot reach transaction ${cut}: ${why}`, {
     hint: 'Choose another point in time, or report this: the archive does not hold what its catalog says.',
   });
 }
 
-/** The numbers that every step of a recovery needs. @throws Fault where base and cut do not belong together */
-export function scopeOf(context: RecoveryContext): { stretch: string; replayAfter: number; cut: number } {
-  const { base, cut } = context;
-  const { replayAfter, consistent } = base.facts;
+/** The numbers that every step of a recovery needs. */
+export interface ReplayScope {
+  stretch: string;
+  /** The backups make the database as it was after this transaction, give or take what the log from here on repeats. */
+  replayAfter: number;
+  cut: number;
+  pageSize: number;
+  /** Size of the database where no log is replayed. */
+  dbPages: number;
+}
+
+/** @throws Fault RECOVERY_INCOMPLETE where the backups and the cut do not belong together */
+export function scopeOf({ base, incrementals, cut }: RecoveryContext): ReplayScope {
+  let { facts } = base;
+  let state: { pageSize: number; dbPages: number } = fullBackupState(facts);
+  for (const { facts: next } of incrementals) {
+    const nextState = pageBackupState(next);
+    const follows =
+      next.replayAfter.stretch === facts.replayAfter.stretch && nextState.after === facts.replayAfter.ordinal;
+    if (!follows || nextState.pageSize !== state.pageSize) {
+      throw incomplete(cut.position.ordinal, 'its backups do not stand on each other');
+    }
+    facts = next;
+    state = nextState;
+  }
+  const { replayAfter, consistent } = facts;
   if (replayAfter.stretch !== cut.position.stretch || consistent.ordinal > cut.position.ordinal) {
     throw incomplete(cut.position.ordinal, 'the backup does not lead to it');
   }
-  return { stretch: cut.position.stretch, replayAfter: replayAfter.ordinal, cut: cut.position.ordinal };
+  const { pageSize, dbPages } = state;
+  return {
+    stretch: cut.position.stretch,
+    replayAfter: replayAfter.ordinal,
+    cut: cut.position.ordinal,
+    pageSize,
+    dbPages,
+  };
 }

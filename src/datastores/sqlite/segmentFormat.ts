@@ -24,7 +24,8 @@ import type { WalSum } from './walFormat.js';
 
 export const segmentVersion = 1;
 const magic = Buffer.from('pitrwal\n', 'latin1');
-const fixedBytes = 48;
+/** The part of a head that says how long the rest of it is. */
+export const fixedBytes = 48;
 const epochBytes = 32;
 const transactionBytes = 24;
 
@@ -92,8 +93,12 @@ export function encodeHead(head: SegmentHead): Buffer {
   return bytes;
 }
 
-/** Thrown for bytes that are no whole head of a version known here; the caller says whose fault it is. */
-export class BadSegment extends Error {}
+export const BAD_SEGMENT = 'BAD_SEGMENT';
+
+/** Thrown for bytes that are no segment, or another one; the caller says whose fault it is. Its `code` passes threads. */
+export class BadSegment extends Error {
+  readonly code = BAD_SEGMENT;
+}
 
 /** Reads exactly the next `bytes` bytes; throws where there are fewer. */
 export type ReadExactly = (bytes: number) => Promise<Buffer>;
@@ -101,15 +106,24 @@ export type ReadExactly = (bytes: number) => Promise<Buffer>;
 /** Reads a head from its first byte on, and leaves the source at the first frame. @throws BadSegment */
 export async function readHead(read: ReadExactly): Promise<SegmentHead> {
   const fixed = await read(fixedBytes);
+  return parseHead(fixed, await read(bytesOfHead(fixed) - fixedBytes));
+}
+
+/** How long a head is that begins like this. @throws BadSegment */
+export function bytesOfHead(fixed: Buffer): number {
   if (!fixed.subarray(0, magic.length).equals(magic)) throw new BadSegment('it is not a piece of SQLite log');
   const version = fixed.readUInt32LE(8);
   if (version !== segmentVersion) throw new BadSegment(`its format version is ${version}, not ${segmentVersion}`);
+  return headBytes(fixed.readUInt32LE(36), fixed.readUInt32LE(32), fixed.readUInt32LE(40));
+}
+
+/** A head from its fixed part and the rest of it. @throws BadSegment */
+export function parseHead(fixed: Buffer, rest: Buffer): SegmentHead {
   const [transactionCount, epochCount, frameCount] = [32, 36, 40].map((at) => fixed.readUInt32LE(at)) as [
     number,
     number,
     number,
   ];
-  const rest = await read(headBytes(epochCount, transactionCount, frameCount) - fixedBytes);
   const proven = rest.length - 4;
   if (crc32(rest.subarray(0, proven), crc32(fixed)) !== rest.readUInt32LE(proven)) {
     throw new BadSegment('its index fails its own checksum');

@@ -12,39 +12,59 @@ export interface FrameBatch {
   bytes: Buffer;
 }
 
+/** Proves a segment's frames one after another against its head and the checksum chain before them. */
+export class FrameProof {
+  private readonly size: number;
+  private epochIndex = -1;
+  private identity: WalIdentity | null = null;
+  private sum: WalSum = { a: 0, b: 0 };
+  private transaction = 0;
+  private framesLeft: number;
+  /** How many frames were proved. */
+  proved = 0;
+
+  constructor(private readonly head: SegmentHead) {
+    this.size = frameBytes(head.pageSize);
+    this.framesLeft = head.transactions[0]?.frames ?? 0;
+  }
+
+  /** The next `count` frames, which lie in `bytes` from `at` on. @throws BadSegment at the first that does not fit */
+  next(bytes: Buffer, at: number, count: number): void {
+    const { head, size } = this;
+    for (let i = 0; i < count; i++) {
+      const next = head.epochs[this.epochIndex + 1];
+      if (next && next.firstFrame === this.proved) {
+        this.identity = { ...next, pageSize: head.pageSize };
+        this.sum = { ...next.sum };
+        this.epochIndex++;
+      }
+      const frame = this.identity ? checkFrame(bytes, at + i * size, this.identity, this.sum) : null;
+      this.framesLeft--;
+      const expectedDbPages = this.framesLeft === 0 ? head.transactions[this.transaction]?.dbPages : 0;
+      if (!frame || frame.page !== head.pages[this.proved] || frame.dbPages !== expectedDbPages) {
+        throw new BadSegment(`frame ${this.proved + 1} of ${head.pages.length} does not fit what comes before it`);
+      }
+      if (this.framesLeft === 0) this.framesLeft = head.transactions[++this.transaction]?.frames ?? 0;
+      this.proved++;
+    }
+  }
+}
+
 /**
- * Streams a segment's frames in the order in which they were captured, each proved against the head and the checksum
- * chain before it is handed on. A batch is valid until the next one is asked for.
+ * Streams a segment's frames in the order in which they were captured, each proved before it is handed on. A batch is
+ * valid until the next one is asked for.
  * @throws BadSegment at the first frame that does not fit, or where the bytes end early
  */
 export async function* provenFrames(head: SegmentHead, reader: ByteReader): AsyncGenerator<FrameBatch> {
   const size = frameBytes(head.pageSize);
   const total = head.pages.length;
   const perBatch = Math.max(1, Math.floor(batchBytes / size));
-  let epochIndex = -1;
-  let identity: WalIdentity | null = null;
-  let sum: WalSum = { a: 0, b: 0 };
-  let transaction = 0;
-  let framesLeft = head.transactions[0]?.frames ?? 0;
+  const proof = new FrameProof(head);
   for (let first = 0; first < total; first += perBatch) {
     const count = Math.min(perBatch, total - first);
     const bytes = await reader.upTo(count * size);
     if (bytes.length < count * size) throw new BadSegment(`its bytes end within frame ${first + 1} of ${total}`);
-    for (let i = 0; i < count; i++) {
-      const next = head.epochs[epochIndex + 1];
-      if (next && next.firstFrame === first + i) {
-        identity = { ...next, pageSize: head.pageSize };
-        sum = { ...next.sum };
-        epochIndex++;
-      }
-      const frame = identity ? checkFrame(bytes, i * size, identity, sum) : null;
-      framesLeft--;
-      const expectedDbPages = framesLeft === 0 ? head.transactions[transaction]?.dbPages : 0;
-      if (!frame || frame.page !== head.pages[first + i] || frame.dbPages !== expectedDbPages) {
-        throw new BadSegment(`frame ${first + i + 1} of ${total} does not fit what comes before it`);
-      }
-      if (framesLeft === 0) framesLeft = head.transactions[++transaction]?.frames ?? 0;
-    }
+    proof.next(bytes, 0, count);
     yield { first, count, bytes };
   }
 }

@@ -10,8 +10,9 @@ import type { CaptureTuning } from './engineProtocol.js';
 import { fullBackup } from './fullBackup.js';
 import { inspectFile } from './inspectFile.js';
 import { locateCut } from './locateCut.js';
+import { pageBackup } from './pageBackup.js';
 import { parsePosition } from './position.js';
-import { replayLog, restoreBase } from './recovery.js';
+import { SqliteRecovery } from './recovery.js';
 import { SqliteCapture } from './sqliteCapture.js';
 import { verifyCopy } from './verifyCopy.js';
 
@@ -49,23 +50,22 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
   };
   const factsOf = async (file: string): Promise<InstanceFacts> => inspectFile(uriOfFile(file), await libraryVersion());
 
+  const rebuilding = new SqliteRecovery();
   const recovery: RecoveryDriver = {
-    restoreBase,
-    async applyIncrementals(context) {
-      if (context.incrementals.length > 0) {
-        throw new Fault('DATASTORE_NOT_SUPPORTED', 'SQLite has no incremental backups yet');
-      }
-    },
-    replayLog,
+    order: ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE'],
+    replayLog: (context) => rebuilding.replayLog(context),
+    applyIncrementals: (context) => rebuilding.applyIncrementals(context),
+    restoreBase: (context) => rebuilding.restoreBase(context),
     verify: (context) => verifyCopy(context, engine),
     activate: async (context) => ({ ...(await factsOf(await activateCopy(context))), notices: [] }),
-    // Nothing of a recovery is ever outside scratch and home, and nothing runs there.
-    async discard() {},
+    async discard(target) {
+      rebuilding.forget(target);
+    },
   };
 
   return {
     name: 'sqlite',
-    backupTypes: ['FULL'],
+    backupTypes: ['FULL', 'DIFFERENTIAL', 'INCREMENTAL'],
     engine,
     recovery,
     parsePosition,
@@ -112,7 +112,7 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
     },
 
     capture: (instance, resume, sink) => SqliteCapture.start(engine, instance, resume, sink, tuning, logger),
-    backup: fullBackup,
+    backup: (request, sink) => (request.type === 'FULL' ? fullBackup : pageBackup)(request, sink),
     locate: (target, around) => locateCut(target, around),
     close: () => engine.close(),
   };

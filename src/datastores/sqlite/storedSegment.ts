@@ -2,7 +2,7 @@
 import { Fault } from '../../errors.js';
 import type { StoredSegment } from '../datastore.js';
 import { ByteReader } from './byteReader.js';
-import { BadSegment, readHead, type SegmentHead } from './segmentFormat.js';
+import { BAD_SEGMENT, BadSegment, readHead, type SegmentHead } from './segmentFormat.js';
 
 /** Opens a segment and reads its head, which must be the one that the catalog means. @throws Fault LOG_CORRUPT */
 export async function openSegment(
@@ -30,12 +30,11 @@ export async function segmentHead(segment: StoredSegment, stretch: string): Prom
   return head;
 }
 
-/** What was thrown while a segment was read, as a Fault. */
+/** What was thrown while a segment was read; as a Fault where it is the segment's own. */
 export function asFault(segment: StoredSegment, error: unknown): Error {
-  if (error instanceof Fault || !(error instanceof Error)) return error as Error;
-  // An aborted signal's reason passes as it is.
-  if (error.name === 'AbortError') return error;
-  const what = `The log segment with transactions ${segment.after + 1} to ${segment.last} cannot be used: ${error.message}`;
+  if ((error as NodeJS.ErrnoException).code !== BAD_SEGMENT) return error as Error;
+  const { message } = error as Error;
+  const what = `The log segment with transactions ${segment.after + 1} to ${segment.last} cannot be used: ${message}`;
   return new Fault('LOG_CORRUPT', what, {
     hint: 'Recover to a point before it, or take a new backup so that later points can be reached.',
     cause: error,

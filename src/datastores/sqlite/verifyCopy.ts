@@ -6,10 +6,9 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import type { Cut } from '../../model.js';
 import type { RecoveryContext, StoredSegment } from '../datastore.js';
 import type { Engine } from './engine.js';
-import { fullBackupState } from './fullBackup.js';
 import { cutAt } from './locateCut.js';
-import { copyFile, pagesAt } from './recovery.js';
-import { framesInScope, incomplete, scopeOf } from './replayScope.js';
+import { copyFile } from './recovery.js';
+import { framesInScope, incomplete, pagesAt, scopeOf } from './replayScope.js';
 import type { SegmentHead } from './segmentFormat.js';
 import { provenFrames } from './segmentFrames.js';
 import { asFault, openSegment } from './storedSegment.js';
@@ -17,15 +16,14 @@ import { frameBytes, frameHeaderBytes } from './walFormat.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE, LOG_CORRUPT */
 export async function verifyCopy(context: RecoveryContext, engine: Engine): Promise<Cut> {
-  const { stretch, replayAfter, cut } = scopeOf(context);
-  const state = fullBackupState(context.base.facts);
+  const { stretch, replayAfter, cut, pageSize, dbPages: backedUp } = scopeOf(context);
   const file = copyFile(context);
   let newest: StoredSegment | null = null;
   for await (const segment of context.segments('newest-first')) {
     newest = segment;
     break;
   }
-  let dbPages = state.dbPages;
+  let dbPages = backedUp;
   let found: Cut = { ...context.cut, lastKeptNotBefore: null, lastKeptAt: null };
   if (newest) {
     const { head, reader } = await openSegment(newest, stretch);
@@ -44,12 +42,12 @@ export async function verifyCopy(context: RecoveryContext, engine: Engine): Prom
     found.firstDroppedAt ??= context.cut.firstDroppedAt;
   }
   const { size } = await stat(file);
-  if (size !== dbPages * state.pageSize) throw incomplete(cut, `the file has ${size} bytes, not ${dbPages} pages`);
+  if (size !== dbPages * pageSize) throw incomplete(cut, `the file has ${size} bytes, not ${dbPages} pages`);
   const facts = await engine.call('examineCopy', { file });
-  if (facts.pageSize !== state.pageSize || facts.dbPages !== dbPages) {
+  if (facts.pageSize !== pageSize || facts.dbPages !== dbPages) {
     throw incomplete(
       cut,
-      `SQLite counts ${facts.dbPages} pages of ${facts.pageSize}, the log ${dbPages} of ${state.pageSize}`,
+      `SQLite counts ${facts.dbPages} pages of ${facts.pageSize}, the log ${dbPages} of ${pageSize}`,
     );
   }
   return found;

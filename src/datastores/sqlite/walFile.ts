@@ -2,6 +2,7 @@
  * Reads a `-wal` file by plain file operations, which is safe: SQLite puts no locks on it. (Opening and closing the main
  * database file or `-shm` that way would drop this process's locks on them; nothing here ever does.)
  */
+import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import {
   checkFrame,
@@ -101,7 +102,9 @@ export class WalFile {
   }
 
   private async open(): Promise<boolean> {
-    const handle = await open(this.path, 'r').catch((error: NodeJS.ErrnoException) => {
+    // As SQLite itself opens it: never through a link.
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW;
+    const handle = await open(this.path, flags).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return null;
       throw error;
     });

@@ -6,8 +6,10 @@
  * before the question and `hi` after the answer. What a look finds was not counted when the look before it asked, so it
  * became visible after that look's `lo` (tLo) and before this one's `hi` (tHi).
  */
+import path from 'node:path';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
+import { refuseLinks } from './databasePaths.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
 import { type FileMark, isSettled, isStill, MainFile, markOf } from './mainFile.js';
 import { saveRest } from './restMark.js';
@@ -76,6 +78,7 @@ export class WalFollower {
     emit: (event: SessionEvent) => void,
     clock = new BracketClock(),
   ): Promise<WalFollower> {
+    await refuseLinks(request.file, path.dirname(request.spool));
     const pins = await WalPins.open(request.file);
     const wal = new WalFile(`${request.file}-wal`);
     try {

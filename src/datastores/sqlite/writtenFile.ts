@@ -1,5 +1,4 @@
 /** A large file that is being written and must be on disk in the end. */
-import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
@@ -12,23 +11,15 @@ export class WrittenFile {
 
   private constructor(private readonly handle: FileHandle) {}
 
-  /** @param flags of open(2): `w` or `r+` */
-  static async open(file: string, flags: 'w' | 'r+'): Promise<WrittenFile> {
-    return new WrittenFile(await open(file, flags, 0o600));
+  /** Empties the file where it is there. */
+  static async open(file: string): Promise<WrittenFile> {
+    return new WrittenFile(await open(file, 'w', 0o600));
   }
 
-  /** For large pieces. Short writes (a signal, a nearly full disk) go on until the system says why not. */
+  /** Short writes (a signal, a nearly full disk) go on until the system says why not. */
   async write(bytes: Uint8Array, at: number): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
       done += (await this.handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
-    }
-    this.wrote(bytes.length);
-  }
-
-  /** For single pages: the way to another thread and back would take longer than the call. */
-  writeNow(bytes: Uint8Array, at: number): void {
-    for (let done = 0; done < bytes.length; ) {
-      done += writeSync(this.handle.fd, bytes, done, bytes.length - done, at + done);
     }
     this.wrote(bytes.length);
   }
@@ -50,7 +41,8 @@ export class WrittenFile {
     await this.handle.close();
   }
 
-  private wrote(bytes: number): void {
+  /** So many bytes were written, also by others who have the file open. */
+  wrote(bytes: number): void {
     this.unsynced += bytes;
     if (this.unsynced < writeBackBytes || this.writingBack) return;
     this.unsynced = 0;

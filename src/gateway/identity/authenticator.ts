@@ -69,8 +69,10 @@ export async function createAuthenticator(settings: IdentitySettings): Promise<A
   };
 }
 
-/** HTTP's status for what identify throws. */
-export function statusOf(fault: Fault): 401 | 403 | 500 {
+/** HTTP's status for what is refused before GraphQL has its say. */
+export function statusOf(fault: Fault): 400 | 401 | 403 | 429 | 500 {
+  if (fault.code === 'INVALID_ARGUMENT') return 400;
   if (fault.code === 'UNAUTHENTICATED') return 401;
+  if (fault.code === 'TOO_MANY_REQUESTS') return 429;
   return fault.code === 'FORBIDDEN' ? 403 : 500;
 }

@@ -1,22 +1,31 @@
 /** The authenticator as a hook of HTTP routes: it runs before a body is read, and a route without it has no caller. */
 import type { FastifyInstance, FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
 import type { Caller } from '../../services.js';
-import type { Authenticator } from './authenticator.js';
+import { callerKey } from '../limits/callerLimits.js';
+import type { Authenticator, Identity } from './authenticator.js';
 
-const CALLER = 'caller';
+const IDENTITY = 'identity';
 
 /** For a route's `onRequest`. It throws what Authenticator.identify throws, for the server's error handler to answer. */
 export function authenticating(app: FastifyInstance, authenticator: Authenticator): onRequestAsyncHookHandler {
-  if (!app.hasRequestDecorator(CALLER)) app.decorateRequest(CALLER, null);
+  if (!app.hasRequestDecorator(IDENTITY)) app.decorateRequest(IDENTITY, null);
   return async (request) => {
-    const { caller } = await authenticator.identify(request.raw);
-    request.setDecorator<Caller>(CALLER, caller);
+    request.setDecorator<Identity>(IDENTITY, await authenticator.identify(request.raw));
   };
 }
 
 /** @throws Error where the route does not authenticate: a defect that must not pass for anybody */
+export function identityOf(request: FastifyRequest): Identity {
+  const identity = request.getDecorator<Identity | null>(IDENTITY);
+  if (!identity) throw new Error(`${request.routeOptions.url} has no caller: it does not authenticate`);
+  return identity;
+}
+
 export function callerOf(request: FastifyRequest): Caller {
-  const caller = request.getDecorator<Caller | null>(CALLER);
-  if (!caller) throw new Error(`${request.routeOptions.url} has no caller: it does not authenticate`);
-  return caller;
+  return identityOf(request).caller;
+}
+
+/** Whom the limits count. */
+export function callerKeyOf(request: FastifyRequest): string {
+  return callerKey(callerOf(request), request.raw.socket.remoteAddress);
 }

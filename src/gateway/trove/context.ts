@@ -5,6 +5,7 @@ import { Fault, type JsonObject } from '../../errors.js';
 import type { Caller, Role, Services } from '../../services.js';
 import { checkId, notFound } from '../arguments.js';
 import { createContext, type GatewayContext } from '../context.js';
+import { callerKey } from '../limits/callerLimits.js';
 import { isExpected, type Place } from './shapes.js';
 
 /** Whom the service knows without authentication. */
@@ -20,15 +21,24 @@ type Answer = (context: TroveContext, request: FastifyRequest, reply: FastifyRep
 /** Makes a handler of a function that wants to know who is asking, for callers with at least the role. */
 export type Answering = (role: Role, answer: Answer) => RouteHandlerMethod;
 
-/** @param callerOf who was identified before the body was read */
-export function answering(services: Services, callerOf: (request: FastifyRequest) => Caller): Answering {
+/**
+ * @param callerOf who was identified before the body was read
+ * @param patienceMs how long an answer may take
+ */
+export function answering(
+  services: Services,
+  callerOf: (request: FastifyRequest) => Caller,
+  patienceMs: number,
+): Answering {
   return (role, answer) => async (request, reply) => {
     const caller = callerOf(request);
     const { tenantId: tenant } = request.params as { tenantId: string };
     checkTenant(tenant, caller);
     checkRole(role, caller);
     const root = `${request.protocol}://${request.host}/v1.0/${encodeURIComponent(tenant)}`;
-    return answer({ ...createContext(services, caller, request.id), tenant, root }, request, reply);
+    const key = callerKey(caller, request.raw.socket.remoteAddress);
+    const context = createContext(services, { requestId: request.id, caller, callerKey: key, patienceMs });
+    return context.patience.wait(answer({ ...context, tenant, root }, request, reply));
   };
 }
 

@@ -18,6 +18,9 @@ const statuses: Record<FaultCode, number> = {
   IDEMPOTENCY_CONFLICT: 409,
   NOT_CANCELLABLE: 409,
   QUOTA_EXCEEDED: 413,
+  TOO_MANY_REQUESTS: 429,
+  OPERATION_TOO_COSTLY: 400,
+  OPERATION_TIMED_OUT: 504,
   UNAUTHENTICATED: 401,
   FORBIDDEN: 403,
   DATASTORE_NOT_SUPPORTED: 501,
@@ -42,9 +45,11 @@ const names: Record<number, string> = {
   413: 'overLimit',
   415: 'badMediaType',
   422: 'unprocessableEntity',
+  429: 'overLimit',
   500: 'instanceFault',
   501: 'notImplemented',
   503: 'serviceUnavailable',
+  504: 'serviceUnavailable',
 };
 
 export interface TroveError {

@@ -8,6 +8,8 @@ import type { Logger } from 'pino';
 import { Fault, type FaultCode } from '../../errors.js';
 import type { Caller, Services } from '../../services.js';
 import { publicBody } from '../errorShape.js';
+import { callerKey, retryAfter } from '../limits/callerLimits.js';
+import type { Gate } from '../limits/gate.js';
 import { logCause, logOperation } from '../operationLog.js';
 import { serveBackups } from './backups.js';
 import { answering } from './context.js';
@@ -22,12 +24,13 @@ export async function serveTrove(
   services: Services,
   logger: Logger,
   identify: (request: IncomingMessage) => Caller | Promise<Caller>,
+  gate: Pick<Gate, 'callers' | 'limits'>,
 ): Promise<void> {
   await app.register(
     async (scope) => {
-      const callers = identified(scope, identify);
+      const callers = identified(scope, identify, gate);
       answerErrors(scope, logger, callers);
-      const answer = answering(services, callerAmong(callers));
+      const answer = answering(services, callerAmong(callers), gate.limits.operationMs);
       serveInstances(scope, answer);
       serveBackups(scope, answer);
       serveRecoveries(scope, answer);
@@ -38,10 +41,16 @@ export async function serveTrove(
 }
 
 /** Who is asking is found out before a body is read. */
-function identified(scope: FastifyInstance, identify: (request: IncomingMessage) => Caller | Promise<Caller>) {
+function identified(
+  scope: FastifyInstance,
+  identify: (request: IncomingMessage) => Caller | Promise<Caller>,
+  gate: Pick<Gate, 'callers'>,
+) {
   const callers = new WeakMap<FastifyRequest, Caller>();
   scope.addHook('onRequest', async (request) => {
-    callers.set(request, await identify(request.raw));
+    const caller = await identify(request.raw);
+    callers.set(request, caller);
+    gate.callers.arrive(callerKey(caller, request.raw.socket.remoteAddress));
   });
   return callers;
 }
@@ -69,6 +78,9 @@ function answerErrors(scope: FastifyInstance, logger: Logger, callers: WeakMap<F
     const [shown] = publicBody(fault).errors;
     if (shown) logCause(logger, request.id, shown, fault);
     const { status, body } = troveError(fault, given);
+    if (status === 401) reply.header('www-authenticate', 'Bearer');
+    const seconds = retryAfter(fault);
+    if (seconds !== null) reply.header('retry-after', String(seconds));
     return reply.code(status).send(body);
   });
 

@@ -45,6 +45,7 @@ describe('PostgreSQL: connection URIs', () => {
   test('one spelling, an endpoint without credentials, nothing lost', () => {
     const address = parseConnectionUri(
       'postgres://me:p%40ss%2F@DB.Example/app?sslmode=verify-full&sslrootcert=%2Fca.pem',
+      null,
     );
     assert.equal(address.password, 'p@ss/');
     assert.equal(
@@ -57,9 +58,9 @@ describe('PostgreSQL: connection URIs', () => {
       'postgresql:///d?host=%2Frun%2Fpg&port=5433&user=u',
       'postgresql://u@[::1]:5/d',
     ]) {
-      assert.deepEqual(parseConnectionUri(uriOf(parseConnectionUri(uri))), parseConnectionUri(uri));
+      assert.deepEqual(parseConnectionUri(uriOf(parseConnectionUri(uri, null)), null), parseConnectionUri(uri, null));
     }
-    assert.equal(parseConnectionUri('postgresql://u@h').database, 'u');
+    assert.equal(parseConnectionUri('postgresql://u@h', null).database, 'u');
   });
 
   test('what cannot be used is refused without repeating a password', () => {
@@ -74,7 +75,7 @@ describe('PostgreSQL: connection URIs', () => {
       'postgresql://u:secret%ZZ@h/d',
     ]) {
       assert.throws(
-        () => parseConnectionUri(uri),
+        () => parseConnectionUri(uri, null),
         (error: Error) => 'code' in error && error.code === 'INVALID_ARGUMENT' && !error.message.includes('secret'),
         uri,
       );

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
+import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { Fault } from '../../../src/errors.js';
@@ -138,7 +139,7 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
   });
 
   test('a version that is not there is refused before anything is made', async () => {
-    const driver = createPostgresqlDatastore();
+    const driver = createPostgresqlDatastore({ bounds: new NetworkBounds(['loopback', 'sockets']) });
     await assert.rejects(driver.provision({ id: 'x', home: '/nowhere', datastoreVersion: '9.6' }), {
       code: 'DATASTORE_NOT_SUPPORTED',
     });

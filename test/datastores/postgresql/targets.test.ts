@@ -7,6 +7,7 @@ import type pg from 'pg';
 import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore.js';
 import { type Instant, instant } from '../../../src/instant.js';
 import { PostgresRig, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { poured } from '../../support/poured.js';
 import { scratchDir } from '../../support/scratch.js';
 
 /** The parts of a backup whose data directory says that it is of another major. */
@@ -16,15 +17,10 @@ async function withMajor(base: StoredBackup, major: string): Promise<StoredBacku
   const content = Buffer.concat(bytes);
   const header = content.indexOf('PG_VERSION\0');
   content.write(`${major}\n`, header + 512);
-  return [
-    {
-      offset: 0,
-      plainBytes: content.length,
-      async *read() {
-        yield content;
-      },
-    },
-  ];
+  const read = async function* () {
+    yield content;
+  };
+  return [{ offset: 0, plainBytes: content.length, read, pour: (to, passed) => poured(read(), to, passed) }];
 }
 
 describe('PostgreSQL: targets', { skip: withoutPostgresql, timeout: 180_000 }, () => {

@@ -8,6 +8,7 @@ import { encodeHeader } from '../../../src/datastores/postgresql/segmentFormat.j
 import { WalFeed } from '../../../src/datastores/postgresql/walFeed.js';
 import { WalReader, type WalRecord } from '../../../src/datastores/postgresql/walReader.js';
 import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
+import { poured } from '../../support/poured.js';
 import { scratchDir } from '../../support/scratch.js';
 
 const SYSTEM = '7300000000000000001';
@@ -21,15 +22,18 @@ function tablespaceBody(oid: number, directory: string): Buffer {
 /** One archived segment of these bytes, read in pieces. */
 function segmentOf(bytes: Buffer, piece: number): StoredSegment {
   const header = encodeHeader({ timeline: 1, segmentSize: FILE, systemId: SYSTEM, start: FILE });
+  const read = async function* () {
+    yield header;
+    for (let at = 0; at < bytes.length; at += piece) yield bytes.subarray(at, at + piece);
+  };
+  const plainBytes = header.length + bytes.length;
   return {
     after: FILE,
     last: FILE + bytes.length,
     transactions: 1,
-    plainBytes: header.length + bytes.length,
-    async *read() {
-      yield header;
-      for (let at = 0; at < bytes.length; at += piece) yield bytes.subarray(at, at + piece);
-    },
+    plainBytes,
+    read,
+    pour: (to) => poured(read(), to),
   };
 }
 

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { test } from 'node:test';
+import type { StoredBackup } from '../../../src/datastores/datastore.js';
 import { segmentHead } from '../../../src/datastores/sqlite/storedSegment.js';
 import { instant } from '../../../src/instant.js';
 import type { Cut } from '../../../src/model.js';
@@ -33,7 +34,8 @@ for (const seed of seeds) {
     });
     const { archive, datastore, file } = bench;
     const capture = await bench.capture();
-    await bench.backup(capture, 'base-1');
+    const base = await bench.backup(capture, 'base-1');
+    const chains: StoredBackup[][] = [[base]];
 
     const logs = [1, 2, 3, 4].map((writer) => path.join(dir, `writer-${writer}.log`));
     const disturber = start(t, 'disturb', file, String(seed));
@@ -46,10 +48,14 @@ for (const seed of seeds) {
     await writers[0]?.done;
     victim?.child.kill('SIGKILL');
     await assert.rejects(victim?.done ?? Promise.resolve());
-    await bench.backup(capture, 'base-2');
+    const one = await bench.backup(capture, 'incremental-1', base);
+    const two = await bench.backup(capture, 'incremental-2', one);
+    chains.push([base, one], [base, one, two], [await bench.backup(capture, 'base-2')]);
     await Promise.all(writers.map(({ done }) => done));
     disturber.child.stdin?.end();
     await disturber.done;
+    const three = await bench.backup(capture, 'incremental-3', two);
+    chains.push([base, one, two, three], [base, await bench.backup(capture, 'differential', base)]);
     const fence = await capture.fence();
     assert.equal(archive.stretches.length, 1, JSON.stringify(archive.stretches));
 
@@ -81,10 +87,10 @@ for (const seed of seeds) {
 
     const files: string[] = [];
     for (const [i, { cut }] of cuts.entries()) {
-      const bases = archive.backups.filter(({ facts }) => facts.consistent.ordinal <= cut.position.ordinal);
-      const base = bases[Math.floor(random() * bases.length)];
+      const usable = chains.filter((chain) => (chain.at(-1)?.facts.consistent.ordinal ?? 0) <= cut.position.ordinal);
+      const [base, ...onIt] = usable[Math.floor(random() * usable.length)] ?? [];
       assert.ok(base, `no base for ${cut.position.text}`);
-      files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`), 'database.db'));
+      files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`, onIt), 'database.db'));
     }
     const found = await ask<Content[]>(t, 'content', ...files);
     const chosen = JSON.stringify([...new Set(found.map(({ n }) => n))]);

@@ -3,8 +3,12 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import Fastify from 'fastify';
 import { pino } from 'pino';
+import { readConfig } from '../../../src/config.js';
 import { Fault } from '../../../src/errors.js';
+import { Gate } from '../../../src/gateway/limits/gate.js';
+import { createSchema } from '../../../src/gateway/schema.js';
 import { serveTrove } from '../../../src/gateway/trove/routes.js';
+import { limitsOf } from '../../../src/main.js';
 import type { Caller, Role } from '../../../src/services.js';
 import { backupRow, instanceRow, recoveryRow } from '../../support/gatewayRows.js';
 import { MemoryServices } from '../../support/memoryServices.js';
@@ -18,10 +22,12 @@ async function askedBy(t: TestContext, caller: Caller | Fault) {
   services.recoveryRows.push(recoveryRow({ id: 'rescue' }));
   const app = Fastify();
   t.after(() => app.close());
-  await serveTrove(app, services, pino({ level: 'silent' }), () => {
+  const identify = () => {
     if (caller instanceof Fault) throw caller;
     return caller;
-  });
+  };
+  const gate = new Gate(createSchema(), await limitsOf(readConfig({})));
+  await serveTrove(app, services, pino({ level: 'silent' }), identify, gate);
   return restAt(`${await app.listen({ host: '127.0.0.1', port: 0 })}/v1.0`);
 }
 

@@ -21,6 +21,7 @@ import type {
 import type { JsonObject } from '../../../src/errors.js';
 import type { Instant } from '../../../src/instant.js';
 import type { LogPosition } from '../../../src/model.js';
+import { poured } from '../poured.js';
 
 export interface KeptSegment extends StoredSegment {
   stretch: string;
@@ -71,6 +72,7 @@ export class PlainArchive implements LogSink {
       continuation: JSON.parse(JSON.stringify(segment.continuation)),
       plainBytes,
       read: () => createReadStream(file) as AsyncIterable<Buffer>,
+      pour: (to) => poured(createReadStream(file) as AsyncIterable<Buffer>, to),
     });
     this.notify();
   }
@@ -152,7 +154,8 @@ export class PlainBackup implements BackupSink {
     const seal = async () => {
       const file = path.join(this.directory, `part-${this.parts.length}`);
       const plainBytes = await store(file, part);
-      this.parts.push({ offset, plainBytes, read: () => createReadStream(file) as AsyncIterable<Buffer> });
+      const read = () => createReadStream(file) as AsyncIterable<Buffer>;
+      this.parts.push({ offset, plainBytes, read, pour: (to, passed) => poured(read(), to, passed) });
       offset += plainBytes;
       part = [];
       held = 0;

@@ -15,6 +15,7 @@ import type {
   StoredBackup,
 } from '../../../src/datastores/datastore.js';
 import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
+import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
 import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { provisionServer } from '../../../src/datastores/postgresql/provision.js';
@@ -48,7 +49,10 @@ export interface Recovered {
 
 export class PostgresRig {
   /** 16 MiB is the smallest cap that the service takes. */
-  readonly driver: Datastore = createPostgresqlDatastore({ retainBytes: 16 * 2 ** 20 });
+  readonly driver: Datastore = createPostgresqlDatastore({
+    retainBytes: 16 * 2 ** 20,
+    bounds: new NetworkBounds(['loopback', 'sockets']),
+  });
   readonly archive: PlainArchive;
   private readonly clients: pg.Client[] = [];
   private recoveries = 0;

@@ -1,0 +1,231 @@
+/**
+ * The pages that take the place of a base's, gathered newest first: only the first version that is added of a page is
+ * kept. Their content is on disk in the order in which it came, with an index by page number beside it, so that memory
+ * stays small for databases of any size: one bit a page.
+ *
+ *   pages   the pages' content, one after another
+ *   index   u32 little-endian at 4 * page number: where in `pages` it is, counted in pages from 1; zero or nothing: not there
+ *
+ * Both belong to one recovery in one process and are not synced: after a crash they are gathered again.
+ */
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import path from 'node:path';
+import { PageSet } from './pageSet.js';
+import { Turns } from './turns.js';
+
+/** Pages are written in pieces that stay in the processor's cache on the way. */
+const batchBytes = 128 << 10;
+
+export interface PageFiles {
+  pages: string;
+  index: string;
+  pageSize: number;
+}
+
+/** What threads need that put pages into the same file. */
+export interface SharedPages {
+  file: string;
+  pageSize: number;
+  /** How many places were given away. */
+  places: SharedArrayBuffer;
+  turns: SharedArrayBuffer;
+}
+
+/** Page numbers, and where each one's content was put. */
+export interface PlacedPages {
+  numbers: Uint32Array;
+  places: Uint32Array;
+}
+
+/** Appends pages to the file that all share, and remembers where. */
+export class PageAppender {
+  private readonly batch: Buffer;
+  private readonly places: Int32Array;
+  private readonly turns: Turns;
+  private batched = 0;
+  private readonly numbers: number[] = [];
+  private readonly at: number[] = [];
+
+  constructor(
+    private readonly file: number,
+    private readonly shared: SharedPages,
+  ) {
+    this.batch = Buffer.allocUnsafeSlow(Math.max(batchBytes, shared.pageSize));
+    this.places = new Int32Array(shared.places);
+    this.turns = new Turns(shared.turns);
+  }
+
+  append(page: number, content: Uint8Array): void {
+    if (this.batched + content.length > this.batch.length) this.flush();
+    this.batch.set(content, this.batched);
+    this.batched += content.length;
+    this.numbers.push(page);
+  }
+
+  /** Everything that was appended since the last end(). */
+  end(): PlacedPages {
+    this.flush();
+    return { numbers: Uint32Array.from(this.numbers.splice(0)), places: Uint32Array.from(this.at.splice(0)) };
+  }
+
+  private flush(): void {
+    const { pageSize } = this.shared;
+    const count = this.batched / pageSize;
+    const start = Atomics.add(this.places, 0, count);
+    this.turns.take(() => writeAll(this.file, this.batch.subarray(0, this.batched), start * pageSize));
+    for (let i = 1; i <= count; i++) this.at.push(start + i);
+    this.batched = 0;
+  }
+}
+
+export class NewerPages {
+  private set: PageSet | null = null;
+  private readonly pages: number;
+  private readonly index: number;
+  private readonly entry = Buffer.alloc(4);
+  private readonly own: PageAppender;
+  readonly shared: SharedPages;
+  private count = 0;
+  private open = true;
+
+  constructor(
+    private readonly directory: string,
+    readonly pageSize: number,
+  ) {
+    const { pages, index } = this.files;
+    this.shared = { file: pages, pageSize, places: new SharedArrayBuffer(4), turns: Turns.shared() };
+    this.pages = openSync(pages, 'w+', 0o600);
+    this.index = openSync(index, 'w+', 0o600);
+    this.own = new PageAppender(this.pages, this.shared);
+  }
+
+  get files(): PageFiles {
+    const { directory, pageSize } = this;
+    return { pages: path.join(directory, 'newer.pages'), index: path.join(directory, 'newer.index'), pageSize };
+  }
+
+  /** The size of the database in pages, to be said before the first page; only the first call counts. */
+  limitTo(dbPages: number): void {
+    this.set ??= new PageSet(dbPages);
+  }
+
+  get dbPages(): number {
+    return this.set?.pages ?? 0;
+  }
+
+  has(page: number): boolean {
+    return this.set?.has(page) ?? false;
+  }
+
+  /** Keeps those of the versions, which threads have put into the file, that no newer one was kept of. */
+  keep({ numbers, places }: PlacedPages): void {
+    for (const [i, page] of numbers.entries()) if (this.claim(page)) this.place(page, places[i] ?? 0);
+  }
+
+  /** True where there is no newer version of the page; its content is to follow before flush(). */
+  claim(page: number): boolean {
+    return this.set?.add(page) ?? false;
+  }
+
+  /** The content of a page that was claimed. */
+  put(page: number, content: Uint8Array): void {
+    this.own.append(page, content);
+  }
+
+  flush(): void {
+    const { numbers, places } = this.own.end();
+    for (const [i, page] of numbers.entries()) this.place(page, places[i] ?? 0);
+  }
+
+  private place(page: number, place: number): void {
+    this.count += 1;
+    this.entry.writeUInt32LE(place);
+    writeAll(this.index, this.entry, 4 * page);
+  }
+
+  /** How many pages there are. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** All page numbers in rising order, at most `atOnce` at a time. Not before flush(). */
+  *groups(atOnce: number): Generator<number[]> {
+    let group: number[] = [];
+    for (let page = 1; page <= this.dbPages; page++) {
+      if (!this.has(page)) continue;
+      group.push(page);
+      if (group.length < atOnce) continue;
+      yield group;
+      group = [];
+    }
+    if (group.length > 0) yield group;
+  }
+
+  /** Reads a page that is there. Not before flush(). */
+  get(page: number, into: Uint8Array): void {
+    readUpTo(this.index, this.entry, 4 * page);
+    readUpTo(this.pages, into, (this.entry.readUInt32LE() - 1) * this.pageSize);
+  }
+
+  /** Lets go of the files, which go with their directory: removing them here would hold up the service's thread. */
+  close(): void {
+    if (this.open) {
+      closeSync(this.pages);
+      closeSync(this.index);
+    }
+    this.open = false;
+  }
+}
+
+/** Puts newer pages over pieces of a database file. */
+export class PagePatch {
+  private readonly pages: number;
+  private readonly index: number;
+  private readonly pageSize: number;
+  private entries = Buffer.alloc(0);
+
+  constructor(files: PageFiles) {
+    this.pageSize = files.pageSize;
+    this.pages = openSync(files.pages, 'r');
+    this.index = openSync(files.index, 'r');
+  }
+
+  /** Overwrites what is newer of the bytes that lie at `at` in the database file. */
+  apply(bytes: Buffer, at: number): void {
+    const { pageSize } = this;
+    const first = Math.floor(at / pageSize) + 1;
+    const last = Math.ceil((at + bytes.length) / pageSize);
+    const wanted = 4 * (last - first + 1);
+    if (this.entries.length < wanted) this.entries = Buffer.allocUnsafeSlow(wanted);
+    const found = readUpTo(this.index, this.entries.subarray(0, wanted), 4 * first);
+    for (let i = 0; i + 4 <= found; i += 4) {
+      const place = this.entries.readUInt32LE(i);
+      if (place === 0) continue;
+      const start = (first + i / 4 - 1) * pageSize;
+      const from = Math.max(start, at);
+      const to = Math.min(start + pageSize, at + bytes.length);
+      const part = bytes.subarray(from - at, to - at);
+      const read = readUpTo(this.pages, part, (place - 1) * pageSize + from - start);
+      if (read < part.length) throw new Error(`the newer version of page ${first + i / 4} is cut short`);
+    }
+  }
+
+  close(): void {
+    closeSync(this.pages);
+    closeSync(this.index);
+  }
+}
+
+export function writeAll(file: number, bytes: Uint8Array, at: number): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, at + done);
+}
+
+/** Answers with how many bytes there were. */
+function readUpTo(file: number, bytes: Uint8Array, at: number): number {
+  for (let done = 0; done < bytes.length; ) {
+    const read = readSync(file, bytes, done, bytes.length - done, at + done);
+    if (read === 0) return done;
+    done += read;
+  }
+  return bytes.length;
+}
