@@ -95,6 +95,7 @@ async function fill(catalog: Catalog, file: string, size: number): Promise<Insta
     connectionUri: 'sqlite:///orders.db',
     identity: 'i',
     driverState: {},
+    notices: [],
     recoveredFromId: null,
     createdByRecoveryId: null,
     archiveHealthy: true,

@@ -1,5 +1,6 @@
 /** Every migration of the catalog, oldest first. A released one is never changed. */
 import { InitialCatalog } from './0001-initial-catalog.js';
 import { Outbox } from './0002-outbox.js';
+import { InstanceNotices } from './0003-instance-notices.js';
 
-export const migrations = [InitialCatalog, Outbox];
+export const migrations = [InitialCatalog, Outbox, InstanceNotices];

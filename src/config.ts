@@ -70,8 +70,8 @@ const settings = z.object({
   /** Recoveries that run at the same time, 1 to 64; more wait. */
   PITR_CONCURRENT_RECOVERIES: wholeNumber(1, 64).default(2),
   /**
-   * MiB of captured log per instance that may wait for a full or unreachable storage, 16 to 1048576. Past it capture lets
-   * go of the source, so that its own log can shrink; what is lost meanwhile is a gap.
+   * MiB of log per instance that may wait for a full or unreachable storage, here or on the source, 16 to 1048576. Past it
+   * capture lets go of the source, so that its own log can shrink; what is lost meanwhile is a gap.
    */
   PITR_RETAINED_LOG_MIB: wholeNumber(16, 1_048_576).default(1024),
   /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */

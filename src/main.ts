@@ -83,6 +83,7 @@ export async function startService(
       createPostgresqlDatastore({
         binDirectories: config.PITR_POSTGRESQL_BIN,
         runAs: config.PITR_POSTGRESQL_USER,
+        retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20,
         bounds: networks,
       }),
     ]);

@@ -30,6 +30,7 @@ export interface LogArchiveFacts {
   segments: number;
   bytes: number;
   lagSeconds: number | null;
+  retainedBytes: number | null;
   healthy: boolean;
   message: string | null;
 }

@@ -22,6 +22,7 @@ export const instanceEntity = new EntitySchema<InstanceRecord>({
     connectionUri: nullable(text),
     identity: nullable(text),
     driverState: json,
+    notices: json,
     recoveredFromId: nullable(text),
     createdByRecoveryId: nullable(text),
     archiveHealthy: flag,

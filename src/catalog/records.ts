@@ -43,6 +43,8 @@ export interface InstanceRecord {
   identity: string | null;
   /** The driver's own. */
   driverState: JsonObject;
+  /** Whole sentences: what the service does to the database, as its driver said it last. */
+  notices: string[];
   recoveredFromId: string | null;
   createdByRecoveryId: string | null;
   archiveHealthy: boolean;

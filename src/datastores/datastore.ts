@@ -166,6 +166,8 @@ export interface CaptureHealth {
   message: string | null;
   /** How far behind the source the archive is; null while the source is down. */
   lagSeconds: number | null;
+  /** Bytes of log that the source keeps for the archive; null or left out where that is not known. */
+  retainedBytes?: number | null;
 }
 
 export interface LogCapture {

@@ -1,6 +1,6 @@
 /** Instances: queries, the fields that need a look-up, and what makes, changes and deletes them. */
 import { Arg, Ctx, FieldResolver, ID, Int, Mutation, Query, Resolver, Root } from 'type-graphql';
-import { Fault, invalidArgument } from '../errors.js';
+import { invalidArgument } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { BackupState as BackupStateName } from '../model.js';
 import type { InstanceChange } from '../services.js';
@@ -33,6 +33,15 @@ import { DateTime } from './scalars.js';
 
 const firstDescription = 'How many, 1 to 500.';
 const afterDescription = 'The id of the last item of the page before.';
+
+const NO_LOG_ARCHIVE: LogArchive = {
+  segments: 0,
+  bytes: 0,
+  lagSeconds: null,
+  retainedBytes: null,
+  healthy: false,
+  message: null,
+};
 
 @Resolver(() => DatabaseInstance)
 export class InstanceResolver {
@@ -136,9 +145,8 @@ export class InstanceResolver {
 
   @FieldResolver(() => LogArchive, { description: 'Its archived log, and how well it is kept up with.' })
   async logArchive(@Root() { id }: DatabaseInstance, @Ctx() { load }: GatewayContext): Promise<LogArchive> {
-    const facts = await load.logArchive(id);
-    if (!facts) throw new Fault('INTERNAL', `Nothing is known about the log archive of ${id}`);
-    return facts;
+    // The instance of a recovery may be undone while it is looked at.
+    return (await load.logArchive(id)) ?? NO_LOG_ARCHIVE;
   }
 
   @RequiresRole('admin')

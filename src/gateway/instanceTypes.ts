@@ -51,6 +51,12 @@ export class DatabaseInstance {
   })
   connectionUri!: string | null;
 
+  @Field(() => [String], {
+    description:
+      'What the service does to the database, in whole sentences; for one that somebody else runs, what to know before relying on it.',
+  })
+  notices!: string[];
+
   @Field(() => DateTime, { description: 'When this service came to know it.' })
   createdAt!: Instant;
 
@@ -93,6 +99,13 @@ export class LogArchive {
     description: 'How far behind the source the archive is, in seconds; null while the source is down.',
   })
   lagSeconds!: number | null;
+
+  @Field(() => BigIntNumber, {
+    nullable: true,
+    description:
+      'Bytes of log that the source keeps because they are not archived yet; null while it is down, and for datastores that keep none.',
+  })
+  retainedBytes!: number | null;
 
   @Field(() => Boolean, { description: 'Whether the log is being kept without a break.' })
   healthy!: boolean;

@@ -22,6 +22,7 @@ export function presentInstance(record: InstanceRecord, caller: Caller): Databas
     volumeSizeGiB: record.volumeSizeGiB,
     state: record.state,
     endpoint: record.endpoint,
+    notices: record.notices,
     connectionUri: caller.role === 'reader' ? null : record.connectionUri,
     createdAt: record.createdAt,
     deletedAt: record.deletedAt,

@@ -195,6 +195,7 @@ export class InstanceService implements InstanceOperations {
             segments: own.reduce((sum, stretch) => sum + stretch.segments, 0),
             bytes: own.reduce((sum, stretch) => sum + stretch.bytes, 0),
             lagSeconds: health?.lagSeconds ?? null,
+            retainedBytes: health?.retainedBytes ?? null,
             healthy: health?.healthy ?? instance.archiveHealthy,
             message: health ? health.message : instance.archiveMessage,
           },
@@ -243,6 +244,7 @@ export class InstanceService implements InstanceOperations {
       connectionUri: inspected?.connectionUri ?? null,
       identity: inspected?.identity ?? null,
       driverState: inspected?.state ?? {},
+      notices: inspected?.notices ?? [],
       recoveredFromId: null,
       createdByRecoveryId: null,
       archiveHealthy: true,
@@ -368,6 +370,7 @@ function published(facts: InstanceFacts): Partial<InstanceRecord> {
     connectionUri: facts.connectionUri,
     identity: facts.identity,
     driverState: facts.state,
+    notices: facts.notices,
   };
 }
 

@@ -156,6 +156,7 @@ async function reserve(context: RunContext): Promise<StepResult> {
         connectionUri: null,
         identity: null,
         driverState: {},
+        notices: [],
         recoveredFromId: source.id,
         createdByRecoveryId: recovery.id,
         archiveHealthy: true,

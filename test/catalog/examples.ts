@@ -81,6 +81,7 @@ export function anInstance(some: Partial<InstanceRecord> & { id: string }): Inst
     endpoint: 'file:///orders.db',
     connectionUri: `file:///secret-${some.id}.db`,
     identity: `identity-${some.id}`,
+    notices: ['The journal mode of the database is set to WAL, for good.'],
     driverState: { pageSize: 4096, nested: { list: [1, null, 'x'] } },
     recoveredFromId: null,
     createdByRecoveryId: null,

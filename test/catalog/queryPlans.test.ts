@@ -34,8 +34,8 @@ test('with 50,000 segments', async (t) => {
   const statements: { sql: string; parameters: unknown[] }[] = [];
   const { writer, reader } = connections;
   await writer.query(
-    `INSERT INTO "instances" ("id", "tenantId", "name", "origin", "datastore", "datastoreVersion", "state", "driverState", "archiveHealthy", "createdAt")
-       VALUES ('i', 't', 'n', 'CREATED', 'sqlite', '3', 'PROVISIONING', '{}', 1, 1)`,
+    `INSERT INTO "instances" ("id", "tenantId", "name", "origin", "datastore", "datastoreVersion", "state", "driverState", "notices", "archiveHealthy", "createdAt")
+       VALUES ('i', 't', 'n', 'CREATED', 'sqlite', '3', 'PROVISIONING', '{}', '[]', 1, 1)`,
   );
   await writer.query(
     `INSERT INTO "log_stretches" ("id", "instanceId", "name", "number", "startsBecause", "reason", "startedAt", "startOrdinal", "lastOrdinal", "lastText", "segments", "bytes", "continuation")

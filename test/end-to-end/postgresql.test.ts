@@ -59,6 +59,16 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
 
   const notes = (uri: string) => column(uri, 'select text from note order by id');
 
+  test('what the service does to the server is said when it is registered, and later', async () => {
+    const [slot] = await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots');
+    assert.ok(
+      registered.notices.some((notice) => notice.includes(`replication slot named ${slot} `)),
+      JSON.stringify(registered.notices),
+    );
+    assert.ok(registered.notices.some((notice) => notice.includes('max_slot_wal_keep_size')));
+    assert.deepEqual((await instance(service, registered.id)).notices, registered.notices);
+  });
+
   test('over TCP with a password: an instant, the present, and the passwords of that instant', async () => {
     const kept = await note('kept');
     await client.query('delete from note');
@@ -221,9 +231,11 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
     const moved = new URL(rig.instance.connectionUri);
     moved.port = String(standby.place.port);
     try {
-      // It answers while it is still a standby.
+      // A hot standby answers before it is promoted.
       await until('it is promoted', async () => {
-        return (await column(moved.href, 'select pg_is_in_recovery()::text'))[0] === 'false';
+        const { socketDir, port, user } = standby.place;
+        const there = `postgresql:///postgres?host=${socketDir}&port=${port}&user=${user}`;
+        return (await column(there, 'select pg_is_in_recovery()'))[0] === false;
       });
       await changeUri(service, registered.id, moved.href);
       assert.deepEqual(await column(rig.instance.connectionUri, 'select slot_name from pg_replication_slots'), []);

@@ -140,3 +140,20 @@ test('a registered instance that is changed and deleted at once is let go', { ti
   assert.deepEqual(processesOf(file), [], 'the database is still held');
   assert.deepEqual(await contentOf(t, file), { ...(await contentOf(t, file)), n: 0, check: 'ok' });
 });
+
+test('what is done to a registered database is said in the answer and remembered', { timeout: 60_000 }, async (t) => {
+  const service = await startService(t);
+  const file = path.join(service.dir, 'theirs.db');
+  await ask(t, 'run', file, 'PRAGMA journal_mode=DELETE', 'CREATE TABLE t (a)');
+  const { registerInstance } = await service.graphql<{ registerInstance: { id: string; notices: string[] } }>(
+    'mutation ($uri: String!) { registerInstance(input: { name: "r", datastore: "sqlite", connectionUri: $uri }) { id notices } }',
+    { uri: `sqlite://${file}` },
+  );
+  assert.ok(registerInstance.notices.some((notice) => /journal mode .* is set to WAL/.test(notice)));
+  await service.restart();
+  const seen = await service.graphql<{ instance: { notices: string[] } }>(
+    'query ($id: ID!) { instance(id: $id) { notices } }',
+    { id: registerInstance.id },
+  );
+  assert.deepEqual(seen.instance.notices, registerInstance.notices);
+});

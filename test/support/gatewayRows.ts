@@ -20,6 +20,7 @@ export function instanceRow(change: Partial<InstanceRecord> = {}): InstanceRecor
     endpoint: 'postgresql://127.0.0.1:5432/shop',
     connectionUri: `postgresql://shop:${password}@127.0.0.1:5432/shop`,
     identity: 'system 42',
+    notices: [],
     driverState: { secret: password },
     recoveredFromId: null,
     createdByRecoveryId: null,

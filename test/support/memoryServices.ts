@@ -52,7 +52,14 @@ export class MemoryServices implements Services {
     },
     logArchives: async (_caller, ids) => {
       this.note('instances.logArchives', ids);
-      const facts = { segments: 3, bytes: 2 ** 40, lagSeconds: 0.5, healthy: true, message: null };
+      const facts = {
+        segments: 3,
+        bytes: 2 ** 40,
+        lagSeconds: 0.5,
+        retainedBytes: 2 ** 30,
+        healthy: true,
+        message: null,
+      };
       return new Map(ids.map((id) => [id, facts]));
     },
   };

@@ -27,6 +27,8 @@ export interface ServiceOptions {
   entry?: string;
   /** An existing directory to work in; one is made and removed where this is left out. */
   dir?: string;
+  /** Whom it runs as, where the test is root. */
+  user?: { uid: number; gid: number };
 }
 
 /** A refusal as clients see it. */
@@ -89,6 +91,7 @@ export class Service {
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...this.options.user,
     });
     this.child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {

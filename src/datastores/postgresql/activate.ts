@@ -14,14 +14,15 @@ import {
   type ManagedState,
   managedFacts,
   managedState,
-  serverPlace,
   servingSettings,
+  startFirst,
 } from './provision.js';
 import { preparedRoom, type ReplayNote, readReached } from './replay.js';
 import { scratchPlaces } from './restore.js';
-import { endLeftover, freePort, ManagedServer, socketDirectory } from './server.js';
+import { endLeftover, freePort, type ManagedServer, socketDirectory } from './server.js';
 import { connect } from './session.js';
 import { readIfThere, writeAccess, writeSettings } from './settings.js';
+import { settleTablespaces } from './tablespaces.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
 export async function verifyCopy(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<Cut> {
@@ -60,24 +61,35 @@ export async function activateCopy(
     await endLeftover(places.data);
     const { prepared } = JSON.parse(await readFile(places.reached, 'utf8')) as ReplayNote;
     await writeSettings(places.data, runAs, base.settings, {
-      ...servingSettings(state.port),
+      ...servingSettings,
       max_prepared_transactions: preparedRoom(base.settings.max_prepared_transactions, prepared),
     });
     await writeAccess(places.data, runAs, true);
     await handOver(home, runAs);
-    const file = await open(noted, 'w', 0o600);
-    await file.writeFile(JSON.stringify(state));
-    await file.sync();
-    await file.close();
+    await settleTablespaces(places.data, home, runAs);
+    await note(noted, state);
     await rename(places.data, data);
     await syncDirectory(home);
     await syncDirectory(context.scratch);
   }
-  const state = managedState(JSON.parse(await readFile(noted, 'utf8')));
-  if (!state) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
-  const server = running ?? new ManagedServer(await serverPlace(home, state, binaries, runAs));
-  if (!running) await server.start(context.signal);
+  const chosen = managedState(JSON.parse(await readFile(noted, 'utf8')));
+  if (!chosen) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
+  // Nobody has been told its port yet, so it may still be another one.
+  const { server, state } = running
+    ? { server: running, state: chosen }
+    : await startFirst(home, chosen, binaries, runAs, (changed) => note(noted, changed), context.signal);
   return { server, facts: await withCredentials(await managedFacts(server, state, null), context) };
+}
+
+async function note(file: string, state: ManagedState): Promise<void> {
+  const handle = await open(`${file}.part`, 'w', 0o600);
+  try {
+    await handle.writeFile(JSON.stringify(state));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(`${file}.part`, file);
 }
 
 /**

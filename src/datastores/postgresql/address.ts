@@ -1,7 +1,4 @@
-/**
- * A connection URI as PostgreSQL's own clients read it, taken apart, put together in one spelling, and handed to tools
- * without ever standing in an argument list.
- */
+/** A connection URI as PostgreSQL's own clients read it, taken apart and put together in one spelling. */
 import { readFile } from 'node:fs/promises';
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../errors.js';
@@ -98,34 +95,6 @@ export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<R
   if (!host.startsWith('/')) return await bounds.resolve(host);
   bounds.checkSocket();
   return null;
-}
-
-/**
- * For PostgreSQL's own programs: everything goes through the environment.
- * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE
- */
-export async function libpqEnvironment(
-  address: ServerAddress,
-  applicationName: string,
-): Promise<Record<string, string>> {
-  const resolved = await resolvedWithin(address);
-  return {
-    // The name once for each of its addresses; it is what a certificate is checked for.
-    PGHOST: resolved ? resolved.map(() => address.host).join(',') : address.host,
-    ...(resolved ? { PGHOSTADDR: resolved.map((each) => each.address).join(',') } : {}),
-    PGPORT: String(address.port),
-    PGUSER: address.user,
-    PGDATABASE: address.database,
-    PGAPPNAME: applicationName,
-    PGSSLMODE: address.sslMode,
-    PGCONNECT_TIMEOUT: '15',
-    // An empty file: a ~/.pgpass of the service's user must not stand in for a password that was not given.
-    PGPASSFILE: '/dev/null',
-    ...(address.password === null ? {} : { PGPASSWORD: address.password }),
-    ...(address.sslRootCert === null ? {} : { PGSSLROOTCERT: address.sslRootCert }),
-    ...(address.sslCert === null ? {} : { PGSSLCERT: address.sslCert }),
-    ...(address.sslKey === null ? {} : { PGSSLKEY: address.sslKey }),
-  };
 }
 
 /** What libpq's sslmode means for Node's TLS; null for a connection in the clear. */

@@ -1,22 +1,20 @@
-/** Takes a full backup: pg_basebackup's tar stream into the sink, then the earliest cut that the backup can reach. */
+/** Takes a full backup: the server's tar archives into the sink, then the earliest cut that the backup can reach. */
 import { Fault, type JsonObject } from '../../errors.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../datastore.js';
-import { libpqEnvironment } from './address.js';
-import type { Binaries } from './binaries.js';
+import { type BaseArchive, BaseStream } from './baseStream.js';
 import { WalCapture } from './capture.js';
-import { formatLsn, positionAt, segmentFloor, serverLsn } from './lsn.js';
-import { ended, endProcess, launch } from './processes.js';
+import { formatLsn, positionAt, segmentFloor } from './lsn.js';
 import { withSession } from './session.js';
 import { readSettings, type Settings } from './settings.js';
 import type { Progress } from './walBuffer.js';
 
 const FENCES = 10;
-/** A header of 512 bytes and the label itself, which is shorter than this. */
-const LABEL_WITHIN = 4096;
+/** 1 had no `archives`: everything was one. */
+const STATE_VERSION = 2;
 
-/** What a restore needs to know of the source; version 1. */
+/** What a restore needs to know of the source. */
 export interface BaseState {
-  version: 1;
+  version: typeof STATE_VERSION;
   major: number;
   systemId: string;
   timeline: number;
@@ -28,17 +26,18 @@ export interface BaseState {
   settings: Settings;
   /** The timeline's history file; null for timeline 1, which has none. */
   history: string | null;
+  /** What the content consists of, one after another, the data directory last. */
+  archives: BaseArchive[];
 }
 
-export async function takeBackup(request: BackupRequest, sink: BackupSink, binaries: Binaries): Promise<BackupFacts> {
+export async function takeBackup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts> {
   const { capture, signal } = request;
   if (!(capture instanceof WalCapture)) throw new Fault('INTERNAL', 'The capture is not PostgreSQL’s');
   // The log must be flowing before the backup begins.
   await capture.fence(signal);
   const before = stretchOf(capture);
   const source = await describeSource(capture);
-  const program = await binaries.find('pg_basebackup', source.major);
-  const written = await streamBase(program, request, capture, sink);
+  const written = await streamBase(request, capture, sink);
   if (written.timeline !== before.timeline || written.start < before.end - (before.end % before.segmentSize)) {
     throw broken('the backup starts before the captured log');
   }
@@ -56,29 +55,32 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink, binar
   const { stretch, timeline, segmentSize, systemId } = before;
   const state: BaseState = {
     ...source,
-    version: 1,
+    version: STATE_VERSION,
     systemId,
     timeline,
     segmentSize,
     startLsn: formatLsn(written.start),
     history: timeline > 1 ? await capture.history(timeline) : null,
+    archives: written.archives,
   };
   return {
     // From the beginning of the file: the server replays whole files only.
     replayAfter: positionAt(stretch, segmentFloor(written.start, segmentSize)),
     consistent: positionAt(stretch, watched.end),
     consistentAt: watched.at,
-    sizeBytes: written.bytes,
+    sizeBytes: written.archives.reduce((sum, archive) => sum + archive.bytes, 0),
     state: state as unknown as JsonObject,
   };
 }
 
 /** @throws Fault VERSION_MISMATCH for a state that another release wrote */
 export function baseState(facts: BackupFacts): BaseState {
-  if (facts.state.version !== 1) {
-    throw new Fault('VERSION_MISMATCH', `This release cannot restore backups of version ${facts.state.version}`);
+  const state = facts.state as unknown as BaseState;
+  if (facts.state.version === STATE_VERSION) return state;
+  if (facts.state.version === 1) {
+    return { ...state, version: STATE_VERSION, archives: [{ tablespace: null, bytes: facts.sizeBytes }] };
   }
-  return facts.state as unknown as BaseState;
+  throw new Fault('VERSION_MISMATCH', `This release cannot restore backups of version ${facts.state.version}`);
 }
 
 async function describeSource(capture: WalCapture): Promise<{ major: number; user: string; settings: Settings }> {
@@ -94,94 +96,37 @@ async function describeSource(capture: WalCapture): Promise<{ major: number; use
 interface Written {
   start: number;
   timeline: number;
-  bytes: number;
+  archives: BaseArchive[];
 }
 
-async function streamBase(
-  program: string,
-  request: BackupRequest,
-  capture: WalCapture,
-  sink: BackupSink,
-): Promise<Written> {
-  request.signal.throwIfAborted();
-  const child = launch(
-    program,
-    // Without log and manifest: the log is in the archive, and hashes are made of what is stored.
-    [
-      '--pgdata=-',
-      '--format=tar',
-      '--wal-method=none',
-      '--no-manifest',
-      '--checkpoint=fast',
-      '--no-password',
-      '--progress',
-      '--verbose',
-    ],
-    { runAs: null, env: await libpqEnvironment(capture.address, 'pitr_base') },
-  );
-  const said = new Said();
-  child.stderr?.on('data', (chunk: Buffer) => said.hear(chunk.toString()));
-  const gone = ended(child);
+async function streamBase(request: BackupRequest, capture: WalCapture, sink: BackupSink): Promise<Written> {
+  const { signal } = request;
+  signal.throwIfAborted();
+  const stream = await BaseStream.open(capture.address);
   let bytes = 0;
-  let head: Buffer = Buffer.alloc(0);
   async function* content(): AsyncIterable<Buffer> {
-    for await (const chunk of child.stdout ?? []) {
+    for await (const chunk of stream.content()) {
       bytes += chunk.length;
-      if (head.length < LABEL_WITHIN) head = Buffer.concat([head, chunk]);
-      request.progress(bytes, said.total === null ? null : Math.max(said.total, bytes));
-      yield chunk as Buffer;
+      request.progress(bytes, stream.estimate === null ? null : Math.max(stream.estimate, bytes));
+      yield chunk;
     }
-    const status = await gone;
-    request.signal.throwIfAborted();
-    // Thrown inside the stream, so that the sink never takes half a backup for a whole one.
-    if (status !== 0) throw said.failure(status);
   }
-  const abort = () => child.kill('SIGKILL');
-  request.signal.addEventListener('abort', abort);
+  const abort = () => stream.close();
+  signal.addEventListener('abort', abort);
   try {
+    signal.throwIfAborted();
     await sink.write(content());
-    request.signal.throwIfAborted();
-    return { ...readLabel(head), bytes };
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
   } finally {
-    request.signal.removeEventListener('abort', abort);
-    await endProcess(child, 'SIGTERM', 5_000);
+    signal.removeEventListener('abort', abort);
+    stream.close();
   }
-}
-
-/** The backup's label, a small text file that PostgreSQL puts first into the tar stream. */
-function readLabel(head: Buffer): { start: number; timeline: number } {
-  const text = head.subarray(0, LABEL_WITHIN).toString('latin1');
-  const start = /^START WAL LOCATION: (\S+) /m.exec(text.slice(512));
-  const timeline = /^START TIMELINE: (\d+)$/m.exec(text);
-  if (!text.startsWith('backup_label\0') || !start || !timeline) throw broken('its label was not found');
-  return { start: serverLsn(start[1] ?? ''), timeline: Number(timeline[1]) };
-}
-
-/** What pg_basebackup tells on its standard error. */
-class Said {
-  total: number | null = null;
-  private rest = '';
-  private errors = '';
-
-  hear(text: string): void {
-    const lines = (this.rest + text).split(/[\r\n]+/);
-    this.rest = lines.pop() ?? '';
-    for (const line of lines) {
-      const progress = /^\s*\d+\/(\d+) kB \(/.exec(line);
-      if (progress) this.total = Number(progress[1]) * 1024;
-      else if (/error|fatal/i.test(line)) this.errors = `${this.errors}${line}\n`.slice(-2000);
-    }
-  }
-
-  failure(status: number | string): Fault {
-    const why = `${this.errors}${this.rest}`.trim() || `it ended with ${status}`;
-    if (why.includes('single tablespace')) {
-      return new Fault('DATASTORE_NOT_SUPPORTED', 'The server has tablespaces of its own by now', {
-        hint: 'Move what they hold to pg_default and drop them; backups across tablespaces are not supported yet.',
-      });
-    }
-    return new Fault('DATASTORE_UNAVAILABLE', `pg_basebackup failed: ${why}`, { hint: 'Take the backup again.' });
-  }
+  const { start, archives } = stream;
+  // The data directory comes last.
+  if (!start || archives.at(-1)?.tablespace !== null) throw broken('the server did not send its data directory');
+  return { start: start.lsn, timeline: start.timeline, archives };
 }
 
 function stretchOf(capture: WalCapture): Progress {

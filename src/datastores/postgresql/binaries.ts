@@ -7,7 +7,7 @@ import { run } from './processes.js';
 /** What this driver has been proven with; others are refused rather than tried on a user's data. */
 export const supportedMajors: readonly number[] = [15];
 
-export type Program = 'initdb' | 'postgres' | 'pg_basebackup' | 'pg_controldata';
+export type Program = 'initdb' | 'postgres' | 'pg_controldata';
 
 export class Binaries {
   private readonly found = new Map<string, string>();

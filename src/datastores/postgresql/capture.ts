@@ -7,41 +7,31 @@
  */
 import { Fault } from '../../errors.js';
 import type { Instant } from '../../instant.js';
-import type { CapturedSegment, CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datastore.js';
+import type { CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datastore.js';
 import type { ServerAddress } from './address.js';
-import { formatLsn, positionAt, segmentFloor, stretchName } from './lsn.js';
-import { News, pause } from './news.js';
+import { Breaks } from './breaks.js';
+import { Handover } from './handover.js';
+import { positionAt, segmentFloor, stretchName } from './lsn.js';
+import { News, pause, within } from './news.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
-import { connectionFault, sqlState } from './session.js';
-import { ensureSlot } from './source.js';
+import { connectionFault } from './session.js';
+import { dropSlot, ensureSlot } from './source.js';
 import { SourceSession } from './sourceSession.js';
-import { coverage, DivergedError, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
-import { WalFormatError } from './walReader.js';
+import { coverage, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
 
-/** Half of a WAL file: large enough to compress well, small enough to be held in memory twice for each instance. */
-const SEGMENT_BYTES = 8 * 1024 * 1024;
-/** How long a commit may wait for its segment to fill. */
-const SEGMENT_AGE_MS = 10_000;
-/** The same where the source's commits wait for the archive: at most ten segments a second. */
-const SYNCHRONOUS_AGE_MS = 100;
-const SYNCHRONOUS_CHECK_MS = 5_000;
+const LOOK_MS = 5_000;
 /** A source that shuts down waits no longer for what it still has to hand over. */
 const FAREWELL_MS = 10_000;
 const FENCE_TIMEOUT_MS = 30_000;
 const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000];
-/** After as many failures at the same damage, capture goes on behind it. */
-const DAMAGE_ATTEMPTS = 3;
 
 export interface CaptureOptions {
   address: ServerAddress;
   slot: string;
   resume: ResumePoint | null;
   sink: LogSink;
-}
-
-interface Handover {
-  segment: CapturedSegment;
-  progress: Progress;
+  /** Log that the source may have to keep while the archive takes none; past it capture lets go of its slot. */
+  retainBytes: number;
 }
 
 export class WalCapture implements LogCapture {
@@ -50,19 +40,18 @@ export class WalCapture implements LogCapture {
   private readonly sink: LogSink;
   /** What the archive has; null before the first stretch. */
   private archived: Progress | null;
-  /** Why the next connection begins a new stretch. */
-  private broken: string | null = null;
-  private damage = { said: '', times: 0 };
-  private buffer: WalBuffer | null = null;
+  private readonly breaks: Breaks;
   private stream: ReplicationStream | null = null;
-  /** Cut off, and not yet taken by the sink. */
-  private leaving: Handover | null = null;
-  private handingOver: Promise<void> = Promise.resolve();
-  private ageTimer: NodeJS.Timeout | null = null;
-  /** The source's synchronous_standby_names names this capture. */
-  private synchronous = false;
-  private handedOverAt = 0;
+  private readonly handover: Handover;
   private answering = false;
+  private readonly retainBytes: number;
+  private retainedBytes: number | null = null;
+  /** Why capture let go of the source's log; null while it holds on to it. */
+  private released: string | null = null;
+  /** The archive did not take the beginning of a stretch. */
+  private stretchRefused = false;
+  private readonly looking: NodeJS.Timeout;
+  private look: Promise<void> | null = null;
   private readonly session: SourceSession;
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
@@ -75,8 +64,14 @@ export class WalCapture implements LogCapture {
     this.slot = options.slot;
     this.sink = options.sink;
     this.session = new SourceSession(options.address, options.slot);
+    this.retainBytes = options.retainBytes;
     this.archived = options.resume && readProgress(options.resume.continuation);
-    if (options.resume && !this.archived) this.broken = 'The archive does not say where its log ends';
+    this.breaks = new Breaks(options.resume, this.archived);
+    this.handover = new Handover(options.sink, {
+      taken: (progress) => this.taken(progress),
+      failed: (error) => this.noteFailure(error),
+    });
+    this.looking = setInterval(() => this.lookSoon(), LOOK_MS);
     this.running = this.run();
   }
 
@@ -86,20 +81,22 @@ export class WalCapture implements LogCapture {
   }
 
   health(): CaptureHealth {
-    return { ...this.state, lagSeconds: this.stream ? this.lag() : null };
+    return { ...this.state, ...this.measures() };
   }
 
   async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: ReturnType<typeof positionAt> }> {
     const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
     const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
-    const commit = await this.session.markCommit();
-    const arrived = await this.news.until(
-      () => (this.stream && this.buffer ? this.buffer.received >= commit : false),
-      ends,
-    );
+    const commit = await within(this.session.markCommit(), ends);
+    const arrived =
+      commit !== null &&
+      (await this.news.until(
+        () => (this.stream && this.handover.buffer ? this.handover.buffer.received >= commit : false),
+        ends,
+      ));
     signal?.throwIfAborted();
     if (!arrived) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
-    await this.handOver();
+    await this.handover.now();
     const archived = this.archived;
     if (!archived) throw unavailable('The capture lost its connection during the fence');
     return { coveredTo: coverage(archived.latestCommitAt), position: positionAt(archived.stretch, archived.end) };
@@ -107,8 +104,8 @@ export class WalCapture implements LogCapture {
 
   /** From here on, watches for the cut of the greatest commit time so far. Call right after a fence. */
   watchCut(): WatchedCut {
-    if (!this.buffer) throw unavailable('The capture is not connected');
-    return this.buffer.watch();
+    if (!this.handover.buffer) throw unavailable('The capture is not connected');
+    return this.handover.buffer.watch();
   }
 
   /** The history of a timeline, as the server tells it. */
@@ -119,9 +116,11 @@ export class WalCapture implements LogCapture {
 
   async stop(): Promise<void> {
     this.stopping.abort();
+    clearInterval(this.looking);
     this.stream?.close();
     await this.running;
-    if (this.ageTimer) clearTimeout(this.ageTimer);
+    await this.look;
+    this.handover.cancel();
     await this.session.close();
   }
 
@@ -134,50 +133,81 @@ export class WalCapture implements LogCapture {
       }
       this.stream = null;
       // What was received whole is kept before the rest is asked for again.
-      const kept = await this.handOver().then(
+      const { handover } = this;
+      const kept = await handover.now().then(
         () => true,
         (error: unknown) => this.noteFailure(error),
       );
-      if (kept && this.buffer && this.buffer.received > this.buffer.from) failures = 0;
-      if (kept) this.buffer = null;
+      if (kept && handover.buffer && handover.buffer.received > handover.buffer.from) failures = 0;
+      if (kept) handover.buffer = null;
       await pause(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)] ?? 5_000, this.stopping.signal);
     }
   }
 
   /** One connection, from beginning to end. */
   private async follow(): Promise<void> {
-    if (this.buffer || this.leaving) return;
+    if (!this.handover.idle) return;
     const stream = await ReplicationStream.open(this.address, this.slot);
     try {
       const server = await stream.identify();
       await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
-      this.synchronous = false;
+      this.handover.synchronous = false;
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
       if (this.stopping.signal.aborted) return;
       const buffer = new WalBuffer(archived);
       this.archived = archived;
-      this.buffer = buffer;
+      this.handover.buffer = buffer;
       this.stream = stream;
+      this.released = null;
       this.setHealth({ healthy: true, message: null });
-      const checking = setInterval(() => void this.checkSynchronous(), SYNCHRONOUS_CHECK_MS);
-      await stream
-        .follow(this.slot, buffer.from, archived.timeline, {
-          data: (start, bytes) => this.received(start, bytes),
-          heartbeat: (time) => {
-            this.sourceTime = time;
-          },
-          asked: () => void this.answer(stream),
-        })
-        .finally(() => clearInterval(checking));
+      this.lookSoon();
+      await stream.follow(this.slot, buffer.from, archived.timeline, {
+        data: (start, bytes) => this.received(start, bytes),
+        heartbeat: (time) => {
+          this.sourceTime = time;
+        },
+        asked: () => void this.answer(stream),
+      });
     } finally {
       stream.close();
     }
   }
 
-  private async checkSynchronous(): Promise<void> {
-    this.synchronous = await this.session.isSynchronous(this.slot).catch(() => false);
-    if (this.synchronous) this.sealSoon();
+  private lookSoon(): void {
+    this.look ??= this.lookAtSlot().finally(() => {
+      this.look = null;
+    });
+  }
+
+  /** Whether commits wait for the archive, and how much log the source keeps for it. Never rejects. */
+  private async lookAtSlot(): Promise<void> {
+    const seen = await this.session.slotState(this.slot).catch(() => null);
+    if (this.stopping.signal.aborted) return;
+    this.retainedBytes = seen?.retainedBytes ?? null;
+    this.handover.synchronous = seen?.synchronous === true && this.stream !== null;
+    if (this.handover.synchronous) this.handover.soon();
+    const stuck = this.handover.stuck || this.stretchRefused;
+    if (stuck && seen && seen.retainedBytes > this.retainBytes) await this.letGo();
+  }
+
+  /**
+   * The source's own disk comes first. What was cut off already stays here, and capture goes on when the archive has taken
+   * it: without a gap if the source still has the log behind it.
+   */
+  private async letGo(): Promise<void> {
+    this.released =
+      `The archive takes no log, and the source kept more than ${Math.ceil(this.retainBytes / 2 ** 20)} MiB for it, so ` +
+      'capture let go of the source. It goes on by itself, with a new full backup if log was lost, once the archive takes log again';
+    this.stream?.close();
+    await dropSlot(this.address, this.slot).then(
+      () => {
+        this.retainedBytes = 0;
+      },
+      // Tried again at the next look.
+      () => {},
+    );
+    this.setHealth({ healthy: false, message: this.released });
   }
 
   /**
@@ -189,7 +219,7 @@ export class WalCapture implements LogCapture {
     this.answering = true;
     const limit = setTimeout(() => stream.close(), FAREWELL_MS);
     try {
-      await this.handOver();
+      await this.handover.now();
       if (this.archived) stream.acknowledge(this.archived.end);
     } catch {
       stream.close();
@@ -202,90 +232,37 @@ export class WalCapture implements LogCapture {
   /** Where to go on: the archive's end where the server can continue there, else a new stretch. */
   private async connectTo(server: SystemIdentity): Promise<Progress> {
     const { archived } = this;
-    let because: 'FIRST_BACKUP' | 'LOG_GAP' | 'TIMELINE_CHANGE' = 'LOG_GAP';
-    let reason = this.broken;
-    if (!archived && !reason) {
-      because = 'FIRST_BACKUP';
-      reason = 'Capture began';
-    } else if (archived && archived.systemId !== server.systemId) {
-      reason = 'Another database cluster answers at this address';
-    } else if (archived && archived.timeline !== server.timeline) {
-      because = 'TIMELINE_CHANGE';
-      reason = `The server went from timeline ${archived.timeline} to ${server.timeline}`;
-    } else if (archived && server.flushed < archived.end) {
-      reason = `The server’s log ends at ${formatLsn(server.flushed)}, before the archive does`;
-    }
-    if (archived && !reason) return archived;
-    return await this.beginStretch(server, because, reason ?? 'Capture began');
-  }
-
-  private async beginStretch(
-    server: SystemIdentity,
-    because: 'FIRST_BACKUP' | 'LOG_GAP' | 'TIMELINE_CHANGE',
-    reason: string,
-  ): Promise<Progress> {
+    const why = this.breaks.between(archived, server);
+    if (archived && !why) return archived;
     const { segmentSize, now } = await this.session.describe();
     // From the beginning of the file: a server replays whole files only, and every later backup starts behind it.
     const start = segmentFloor(server.flushed, segmentSize);
     const stretch = stretchName(server.timeline, now);
-    await this.sink.stretchStarted({ stretch, position: positionAt(stretch, start), because, reason, at: now });
-    this.broken = null;
+    const begun = { because: 'LOG_GAP', reason: 'Capture began', ...why } as const;
+    this.stretchRefused = true;
+    await this.sink.stretchStarted({ stretch, position: positionAt(stretch, start), ...begun, at: now });
+    this.stretchRefused = false;
+    this.breaks.mended();
     const { systemId, timeline } = server;
     return { stretch, timeline, systemId, segmentSize, end: start, mark: null, latestCommitAt: null };
   }
 
   private received(start: number, bytes: Buffer): void {
-    const { buffer } = this;
-    if (!buffer) return;
-    buffer.push(start, bytes);
-    if (buffer.pendingBytes >= SEGMENT_BYTES) {
-      if (buffer.pendingBytes >= 2 * SEGMENT_BYTES) this.stream?.pause();
-      void this.handOver().catch((error: unknown) => this.retryLater(error));
-    } else if (this.synchronous || buffer.oldestPending !== null) {
-      this.sealSoon();
-    }
-    if (this.synchronous) this.stream?.tellReceived();
+    const { handover } = this;
+    if (!handover.buffer) return;
+    handover.buffer.push(start, bytes);
+    if (handover.full) this.stream?.pause();
+    handover.arrived();
+    if (handover.synchronous) this.stream?.tellReceived();
     this.news.tell();
   }
 
-  private sealSoon(): void {
-    // What waits for its ordinary age when commits begin to wait for it must not.
-    if (this.synchronous && this.ageTimer) clearTimeout(this.ageTimer);
-    if (this.synchronous) this.ageTimer = null;
-    const wait = this.synchronous
-      ? Math.max(0, this.handedOverAt + SYNCHRONOUS_AGE_MS - performance.now())
-      : SEGMENT_AGE_MS;
-    this.ageTimer ??= setTimeout(() => {
-      this.ageTimer = null;
-      void this.handOver().catch((error: unknown) => this.retryLater(error));
-    }, wait);
-  }
-
-  /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
-  private handOver(): Promise<void> {
-    const work = this.handingOver.catch(() => {}).then(() => this.drain());
-    this.handingOver = work;
-    // Callers see the failure; the chain itself must not count as unhandled.
-    work.catch(() => {});
-    return work;
-  }
-
-  private async drain(): Promise<void> {
-    // First what an earlier call cut off and could not hand over, then what came since; a fence must not chase a busy
-    // server any further.
-    for (let round = 0; round < 2; round++) {
-      this.leaving ??= this.buffer?.cut() ?? null;
-      if (!this.leaving) break;
-      await this.sink.segment(this.leaving.segment);
-      this.archived = this.leaving.progress;
-      this.leaving = null;
-      this.handedOverAt = performance.now();
-      this.acknowledge(this.archived);
-    }
-    if (this.stream) {
-      if ((this.buffer?.pendingBytes ?? 0) < 2 * SEGMENT_BYTES) this.stream.resume();
-      this.setHealth({ healthy: true, message: null });
-    }
+  private taken(progress: Progress): void {
+    this.archived = progress;
+    if (!this.stream) return;
+    this.acknowledge(progress);
+    if (!this.handover.full) this.stream.resume();
+    this.setHealth({ healthy: true, message: null });
   }
 
   /**
@@ -296,42 +273,30 @@ export class WalCapture implements LogCapture {
     if (!mark || !this.stream) return;
     const sameFile = segmentFloor(mark.start, segmentSize) === segmentFloor(end, segmentSize);
     this.stream.acknowledge(sameFile ? end : mark.start);
-    if (!sameFile && this.synchronous) void this.session.markCommit().catch(() => {});
-  }
-
-  private retryLater(error: unknown): void {
-    this.noteFailure(error);
-    this.ageTimer ??= setTimeout(() => {
-      this.ageTimer = null;
-      void this.handOver().catch((again: unknown) => this.retryLater(again));
-    }, 1_000);
+    if (!sameFile && this.handover.synchronous) void this.session.markCommit().catch(() => {});
   }
 
   private noteFailure(error: unknown): false {
-    const said = error instanceof Error ? error.message : String(error);
-    if (error instanceof DivergedError) {
-      this.broken = `The server’s log is not the archived one: ${said}`;
-    } else if (error instanceof WalFormatError) {
-      this.damage = { said, times: said === this.damage.said ? this.damage.times + 1 : 1 };
-      if (this.damage.times >= DAMAGE_ATTEMPTS) this.broken = `The server’s log is damaged: ${said}`;
-    } else if (sqlState(error) === '58P01' || said.includes('has already been removed')) {
-      this.broken = 'The server removed log that was not archived yet';
-    }
+    this.breaks.note(error);
     if (!this.stopping.signal.aborted) {
-      this.setHealth({ healthy: false, message: connectionFault(error, this.address).message });
+      this.setHealth({ healthy: false, message: this.released ?? connectionFault(error, this.address).message });
     }
     return false;
   }
 
   private setHealth(change: { healthy: boolean; message: string | null }): void {
     const news = change.healthy !== this.state.healthy || change.message !== this.state.message;
-    this.state = { ...change, lagSeconds: this.stream ? this.lag() : null };
+    this.state = { ...change, ...this.measures() };
     if (news) this.sink.health(this.state);
     this.news.tell();
   }
 
+  private measures(): Pick<CaptureHealth, 'lagSeconds' | 'retainedBytes'> {
+    return { lagSeconds: this.stream ? this.lag() : null, retainedBytes: this.retainedBytes };
+  }
+
   private lag(): number {
-    const oldest = this.leaving?.segment.firstCommitAt ?? this.buffer?.oldestPending ?? null;
+    const oldest = this.handover.oldestPending;
     return oldest === null || this.sourceTime === null ? 0 : Math.max(0, this.sourceTime - oldest) / 1_000_000;
   }
 }

@@ -39,3 +39,15 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<void> 
     else signal.addEventListener('abort', done);
   });
 }
+
+/** What `work` comes to, or null where `ends` comes first; the work then goes on unattended. */
+export async function within<T>(work: Promise<T>, ends: AbortSignal): Promise<T | null> {
+  let stop: () => void = () => {};
+  const ended = new Promise<null>((resolve) => {
+    stop = () => resolve(null);
+    if (ends.aborted) stop();
+    else ends.addEventListener('abort', stop);
+  });
+  work.catch(() => {});
+  return await Promise.race([work, ended]).finally(() => ends.removeEventListener('abort', stop));
+}

@@ -26,6 +26,8 @@ export interface PostgresqlOptions {
   binDirectories?: readonly string[];
   /** Who PostgreSQL runs as where the service is root; a user's name or its ids. `postgres` unless given. */
   runAs?: RunAs | string;
+  /** Bytes of log that a source may have to keep while the archive takes none; 1 GiB unless given. */
+  retainBytes?: number;
   /** Where registered servers may be. */
   bounds: NetworkBounds;
 }
@@ -39,7 +41,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
 
   const recovery: RecoveryDriver = {
     order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'],
-    restoreBase: (context) => restoreBase(context, runAs()),
+    restoreBase: (context) => restoreBase(context, binaries, runAs()),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {
         throw new Fault('VERSION_MISMATCH', 'This release takes no incremental backups of PostgreSQL');
@@ -135,12 +137,13 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
         slot: slotName(instance.id),
         resume,
         sink,
+        retainBytes: options.retainBytes ?? 2 ** 30,
       });
       captures.add(capture);
       return capture;
     },
 
-    backup: (request, sink) => takeBackup(request, sink, binaries),
+    backup: takeBackup,
     parsePosition,
     locate: locateCut,
 

@@ -7,11 +7,12 @@ import type { InstanceFacts } from '../datastore.js';
 import { endpointOf, type ServerAddress, uriOf } from './address.js';
 import type { Binaries } from './binaries.js';
 import { handOver, type RunAs, run } from './processes.js';
-import { freePort, ManagedServer, type ServerPlace, socketDirectory } from './server.js';
+import { freePort, isPortFree, ManagedServer, type ServerPlace, socketDirectory } from './server.js';
 import { withSession } from './session.js';
 import { type Settings, writeAccess, writeOwned, writeSettings } from './settings.js';
 
 const SUPERUSER = 'postgres';
+const PORTS_TRIED = 5;
 
 /** What the service has to remember of a server that it runs; part of the instance's state. */
 export interface ManagedState {
@@ -50,8 +51,32 @@ export async function serverPlace(
 }
 
 /** The settings with which a managed server serves its users. */
-export function servingSettings(port: number): Settings {
-  return { listen_addresses: '127.0.0.1', port: String(port) };
+export const servingSettings: Settings = { listen_addresses: '127.0.0.1' };
+
+/**
+ * Starts a server for the first time. Where somebody has taken its port since that was chosen it gets another one: the
+ * answer says which, and `note` is told before it is tried.
+ */
+export async function startFirst(
+  home: string,
+  chosen: ManagedState,
+  binaries: Binaries,
+  runAs: RunAs | null,
+  note: (state: ManagedState) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<{ server: ManagedServer; state: ManagedState }> {
+  for (let state = chosen, attempt = 1; ; attempt++) {
+    const server = new ManagedServer(await serverPlace(home, state, binaries, runAs));
+    try {
+      await server.start(signal);
+      return { server, state };
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (attempt === PORTS_TRIED || (await isPortFree(state.port))) throw error;
+      state = { ...state, port: await freePort() };
+      await note(state);
+    }
+  }
 }
 
 /** Makes and starts a server; the caller keeps it. */
@@ -86,11 +111,10 @@ export async function provisionServer(
   } finally {
     await rm(passwordFile, { force: true });
   }
-  const state: ManagedState = { managed: true, major, port: await freePort(), user: SUPERUSER };
-  await writeSettings(data, runAs, {}, servingSettings(state.port));
+  await writeSettings(data, runAs, {}, servingSettings);
   await writeAccess(data, runAs, true);
-  const server = new ManagedServer(await serverPlace(home, state, binaries, runAs));
-  await server.start(signal);
+  const chosen: ManagedState = { managed: true, major, port: await freePort(), user: SUPERUSER };
+  const { server, state } = await startFirst(home, chosen, binaries, runAs, async () => {}, signal);
   return { server, facts: await managedFacts(server, state, password) };
 }
 

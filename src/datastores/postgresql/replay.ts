@@ -5,7 +5,7 @@
  * no byte behind the cut; and the timeline that it opens afterwards says where it left the old one.
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Fault } from '../../errors.js';
@@ -14,12 +14,12 @@ import type { RecoveryContext } from '../datastore.js';
 import { type BaseState, baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { formatLsn, historyFileName, serverLsn } from './lsn.js';
-import { ended, endProcess, launch, type RunAs } from './processes.js';
-import { restoreBase, scratchPlaces } from './restore.js';
+import { ended, endProcess, launch, type RunAs, run } from './processes.js';
+import { isRestored, restoreBase, scratchPlaces } from './restore.js';
 import { readRecords } from './segmentFormat.js';
 import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirectory } from './server.js';
 import { withSession } from './session.js';
-import { readIfThere, writeAccess, writeOwned, writeSettings } from './settings.js';
+import { writeAccess, writeOwned, writeSettings } from './settings.js';
 import { WalFeed } from './walFeed.js';
 
 /** A replay that shows no sign of life for so long has hung. */
@@ -59,8 +59,8 @@ export async function replayLog(
   const state = baseState(context.base.facts);
   await endLeftover(places.data);
   // A data directory on which a replay was begun is good for nothing else.
-  if ((await readIfThere(places.begun)) !== null) await restoreBase(context, runAs);
-  await writeFile(places.begun, '');
+  if (!(await isRestored(scratch))) await restoreBase(context, binaries, runAs);
+  await rm(places.restored);
 
   const stopRecord = await findStopRecord(context);
   const stopping = new AbortController();
@@ -108,9 +108,15 @@ export async function replayLog(
     await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
     await rm(place.socketDir, { recursive: true, force: true });
   }
+  // Once for the backup and the replay together: file by file, and twice, it took longer than both.
+  await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
+    runAs: null,
+    timeoutMs: SILENCE_MS,
+    signal,
+  });
   const reached = await readReached(places.data, state.timeline);
   if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);
-  await writeFile(places.reached, JSON.stringify({ ...reached, prepared } satisfies ReplayNote));
+  await writeOwned(places.reached, JSON.stringify({ ...reached, prepared } satisfies ReplayNote), null);
   return { ...cut.position };
 }
 
@@ -169,6 +175,14 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     unix_socket_directories: place.socketDir,
     // Nobody may look before the end; and a server that is not looked at needs no more room than it has.
     hot_standby: 'off',
+    // Whatever ends this server early, the backup is unpacked again; in the end everything is synced at once.
+    fsync: 'off',
+    autovacuum: 'off',
+    shared_buffers: '256MB',
+    // Replayed log is removed no sooner than this.
+    max_wal_size: '4GB',
+    checkpoint_timeout: '1h',
+    allow_in_place_tablespaces: 'on',
     max_prepared_transactions: preparedRoom(state.settings.max_prepared_transactions, 1),
     restore_command: place.restoreCommand,
     recovery_target_timeline: String(state.timeline),

@@ -34,9 +34,13 @@ export interface StreamListener {
 }
 
 /** The part of pg's connection that copying in both directions needs; not in its typings. */
-interface CopyConnection extends EventEmitter {
+export interface CopyConnection extends EventEmitter {
   stream: Socket;
   sendCopyFromChunk(chunk: Buffer): void;
+}
+
+export function copyConnection(client: pg.Client): CopyConnection {
+  return (client as unknown as { connection: CopyConnection }).connection;
 }
 
 export class ReplicationStream {
@@ -47,7 +51,7 @@ export class ReplicationStream {
   private kept = 0;
 
   private constructor(private readonly client: pg.Client) {
-    this.connection = (client as unknown as { connection: CopyConnection }).connection;
+    this.connection = copyConnection(client);
   }
 
   /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */

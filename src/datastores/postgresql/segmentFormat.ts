@@ -35,24 +35,33 @@ export interface SegmentReader {
 }
 
 /**
- * Reads a segment to its end, so that whoever stored it can prove it whole.
- * @throws Fault LOG_CORRUPT where it is not the log from `after` to `last`, and whatever `segment.read` throws
+ * Reads a segment to its end, so that whoever stored it can prove it whole: also where the reader throws, because what
+ * the storage then says of the object is the cause, and names it.
+ * @throws Fault LOG_CORRUPT where it is not the log from `after` to `last`, and whatever `segment.read` and the reader
+ *   throw
  */
 export async function readSegment(segment: StoredSegment, reader: SegmentReader): Promise<void> {
   let head: Buffer | null = Buffer.alloc(0);
   let lsn = segment.after;
+  let failure: { error: unknown } | null = null;
   for await (const chunk of segment.read()) {
-    let bytes: Buffer = chunk;
-    if (head) {
-      head = Buffer.concat([head, chunk]);
-      if (head.length < HEADER_BYTES) continue;
-      reader.header(decodeHeader(head, segment));
-      bytes = head.subarray(HEADER_BYTES);
-      head = null;
+    if (failure) continue;
+    try {
+      let bytes: Buffer = chunk;
+      if (head) {
+        head = Buffer.concat([head, chunk]);
+        if (head.length < HEADER_BYTES) continue;
+        reader.header(decodeHeader(head, segment));
+        bytes = head.subarray(HEADER_BYTES);
+        head = null;
+      }
+      if (bytes.length > 0) await reader.bytes(lsn, bytes);
+      lsn += bytes.length;
+    } catch (error) {
+      failure = { error };
     }
-    if (bytes.length > 0) await reader.bytes(lsn, bytes);
-    lsn += bytes.length;
   }
+  if (failure) throw failure.error;
   if (head || lsn !== segment.last) throw corrupt(segment, `it ends at ${formatLsn(lsn)}`);
 }
 

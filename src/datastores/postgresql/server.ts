@@ -1,7 +1,7 @@
 /** A PostgreSQL server as a child of the service: started, watched over, started again when it dies, taken down. */
 import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, open, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,6 +13,9 @@ import { readIfThere } from './settings.js';
 
 const STOP_PATIENCE_MS = 60_000;
 const READY_POLL_MS = 50;
+/** A server's log is set aside as `server.log.1` when it is longer, so it takes twice as much at most, and a little. */
+const LOG_BYTES = 16 * 1024 * 1024;
+const LOG_LOOK_MS = 60_000;
 const RESTART_MS = [500, 1_000, 2_000, 5_000, 10_000, 30_000];
 /** sizeof(sockaddr_un.sun_path) less the closing zero. */
 const LONGEST_SOCKET_PATH = 107;
@@ -52,10 +55,21 @@ export async function makeSocketDirectory(directory: string, runAs: RunAs | null
 
 /** A TCP port of the loopback interface on which nobody listens at the moment. */
 export function freePort(): Promise<number> {
+  return listenOnce(0);
+}
+
+export async function isPortFree(port: number): Promise<boolean> {
+  return await listenOnce(port).then(
+    () => true,
+    () => false,
+  );
+}
+
+function listenOnce(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
+    probe.listen(port, '127.0.0.1', () => {
       const bound = probe.address();
       probe.close(() => (bound && typeof bound === 'object' ? resolve(bound.port) : reject(new Error('no port'))));
     });
@@ -94,6 +108,7 @@ export class ManagedServer {
   private child: ChildProcess | null = null;
   private stopping = false;
   private restartTimer: NodeJS.Timeout | null = null;
+  private logTimer: NodeJS.Timeout | null = null;
   private restarts = 0;
   /** A launch under way, which a stop has to see through. */
   private relaunching: Promise<void> = Promise.resolve();
@@ -128,6 +143,8 @@ export class ManagedServer {
   async stop(): Promise<void> {
     this.stopping = true;
     if (this.restartTimer) clearTimeout(this.restartTimer);
+    if (this.logTimer) clearInterval(this.logTimer);
+    this.logTimer = null;
     await this.relaunching;
     if (this.child) await endProcess(this.child, 'SIGINT', STOP_PATIENCE_MS);
     await rm(this.place.socketDir, { recursive: true, force: true });
@@ -135,6 +152,8 @@ export class ManagedServer {
 
   private async launch(): Promise<ChildProcess> {
     const { postgres, data, port, socketDir, runAs, logFile } = this.place;
+    await boundLog(logFile, LOG_BYTES);
+    this.logTimer ??= setInterval(() => void boundLog(logFile, LOG_BYTES), LOG_LOOK_MS);
     const log = await open(logFile, 'a', 0o600);
     try {
       const args = ['-D', data, '-p', String(port), '-k', socketDir];
@@ -172,6 +191,20 @@ export class ManagedServer {
   private async lastWords(): Promise<string> {
     const log = await readFile(this.place.logFile, 'utf8').catch(() => '');
     return log.slice(-2000).trim();
+  }
+}
+
+/**
+ * Keeps a log from growing without end: its writer keeps the file open and appends, so it is copied and emptied. What is
+ * written in between is lost. Never rejects.
+ */
+export async function boundLog(file: string, mostBytes: number): Promise<void> {
+  try {
+    if ((await stat(file)).size <= mostBytes) return;
+    await copyFile(file, `${file}.1`);
+    await truncate(file, 0);
+  } catch {
+    // There is none yet, or no room for a copy: the next look tries again.
   }
 }
 

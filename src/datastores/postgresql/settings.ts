@@ -2,7 +2,7 @@
  * The configuration of a server that the service runs. It is always written afresh: what a source had set may name
  * libraries, files, addresses and standbys that are not there, or an archive that is not the copy's to write to.
  */
-import { chown, readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type pg from 'pg';
 import type { RunAs } from './processes.js';
@@ -94,8 +94,14 @@ export async function writeAccess(data: string, runAs: RunAs | null, clients: bo
 
 /** Writes a file that PostgreSQL's user owns and nobody else reads. */
 export async function writeOwned(file: string, text: string, runAs: RunAs | null): Promise<void> {
-  await writeFile(file, text, { mode: 0o600 });
-  if (runAs) await chown(file, runAs.uid, runAs.gid);
+  const handle = await open(file, 'w', 0o600);
+  try {
+    await handle.writeFile(text);
+    if (runAs) await handle.chown(runAs.uid, runAs.gid);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }
 
 /** A file's text, or null where it does not exist. */

@@ -46,7 +46,7 @@ const FACTS = `select current_setting('server_version_num')::int as version_num,
   exists (select from pg_replication_slots where slot_name = $1) as own_slot,
   current_setting('wal_block_size')::int as wal_block_size,
   current_setting('synchronous_standby_names') as sync_names,
-  array(select spcname::text from pg_tablespace where spcname not in ('pg_default', 'pg_global')) as tablespaces,
+  array(select spcname::text from pg_tablespace where spcname not in ('pg_default', 'pg_global') order by oid) as tablespaces,
   current_setting('port') as port,
   current_setting('max_slot_wal_keep_size') as keep_size`;
 
@@ -118,12 +118,6 @@ function refuseUnfit(facts: ServerFacts): void {
       'Name the standbys in synchronous_standby_names.',
     );
   }
-  if (facts.tablespaces.length > 0) {
-    throw unfit(
-      `The server has tablespaces of its own: ${facts.tablespaces.join(', ')}`,
-      'Move what they hold to pg_default and drop them; backups across tablespaces are not supported yet.',
-    );
-  }
 }
 
 function notices(slot: string, facts: ServerFacts): string[] {
@@ -132,6 +126,11 @@ function notices(slot: string, facts: ServerFacts): string[] {
     'It writes an empty transaction whenever it makes the present moment recoverable; it changes no table and no setting.',
     'Unlogged tables come back empty from a recovery.',
   ];
+  if (facts.tablespaces.length > 0) {
+    said.push(
+      `The tablespaces ${facts.tablespaces.join(', ')} are backed up too; a recovery puts them below the new instance's own directory.`,
+    );
+  }
   if (facts.keep_size === '-1') {
     said.push(
       'While the service is down the server keeps all log for it; max_slot_wal_keep_size bounds how much, at the price of a gap.',

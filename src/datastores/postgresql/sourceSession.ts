@@ -48,15 +48,16 @@ export class SourceSession {
     });
   }
 
-  /** Whether the server's commits wait for what is received through this slot. */
-  async isSynchronous(slot: string): Promise<boolean> {
+  /** Whether the server's commits wait for what goes through this slot, and how much log it keeps for it; 0 without one. */
+  async slotState(slot: string): Promise<{ synchronous: boolean; retainedBytes: number }> {
     return await this.run(async (client) => {
-      const { rowCount } = await client.query(
-        `select from pg_stat_replication join pg_replication_slots on pid = active_pid
-          where slot_name = $1 and sync_state in ('sync', 'quorum')`,
+      const { rows } = await client.query(
+        `select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint as retained,
+                exists (select from pg_stat_replication where pid = active_pid and sync_state in ('sync', 'quorum')) as sync
+           from pg_replication_slots where slot_name = $1`,
         [slot],
       );
-      return rowCount !== 0;
+      return { synchronous: rows[0]?.sync === true, retainedBytes: Math.max(0, Number(rows[0]?.retained ?? 0)) };
     });
   }
 

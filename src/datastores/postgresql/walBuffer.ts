@@ -73,6 +73,11 @@ export class WalBuffer {
     return this.bytes;
   }
 
+  /** Bytes that could be cut off now: a record that is still arriving has to be taken in to its end. */
+  get wholeBytes(): number {
+    return Math.max(0, this.reader.recordEnd - this.start);
+  }
+
   /** The smallest commit time that is not archived. */
   get oldestPending(): Instant | null {
     return this.first;

@@ -10,7 +10,8 @@ import type { StoredSegment } from '../datastore.js';
 import { formatLsn, historyFileName, walFileName } from './lsn.js';
 import type { RunAs } from './processes.js';
 import { readSegment } from './segmentFormat.js';
-import { WalFormatError, WalReader } from './walReader.js';
+import { withoutLocation } from './tablespaces.js';
+import { putRecord, WalFormatError, WalReader } from './walReader.js';
 
 /** Files put ready and not yet taken: enough that the server never waits while the next segment is read. */
 const FILES_AHEAD = 8;
@@ -22,7 +23,7 @@ const POLL_MS = 10;
  * there next. Without its caller ($PPID) the script ends.
  */
 const RESTORE_SCRIPT = `#!/bin/sh
-here=$(dirname "$0")
+here=\${0%/*}
 while kill -0 $PPID 2>/dev/null; do
   if [ -e "$here/ready/$1" ]; then
     : > "$here/taken/$1" && mv "$here/ready/$1" "$2" && exit 0
@@ -125,15 +126,25 @@ export class WalFeed {
 
   private async feed(segment: StoredSegment): Promise<void> {
     let records: WalReader | null = null;
+    const changed: { start: number; record: Buffer }[] = [];
+    // What may still be changed when more of it has arrived.
+    let held: Buffer = Buffer.alloc(0);
     await readSegment(segment, {
       header: (header) => {
         const { timeline, segmentSize, systemId } = this.plan;
         if (header.timeline !== timeline || header.segmentSize !== segmentSize || header.systemId !== systemId) {
           throw new Fault('LOG_CORRUPT', 'The archived log is not that of the backup’s server and timeline');
         }
-        records = new WalReader(header.start, segmentSize, ({ start, at }) => {
-          this.latest.set(walFileName(timeline, start, segmentSize), at);
-        });
+        records = new WalReader(
+          header.start,
+          segmentSize,
+          ({ start, at }) => this.latest.set(walFileName(timeline, start, segmentSize), at),
+          () => {},
+          (found) => {
+            const record = withoutLocation(found);
+            if (record) changed.push({ start: found.start, record });
+          },
+        );
       },
       bytes: async (lsn, bytes) => {
         try {
@@ -142,11 +153,25 @@ export class WalFeed {
           if (!(error instanceof WalFormatError)) throw error;
           throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
         }
-        const from = Math.max(0, this.plan.after - lsn);
-        const to = Math.min(bytes.length, this.plan.cut - lsn);
-        if (to > from) await this.write(lsn + from, bytes.subarray(from, to));
+        const from = lsn - held.length;
+        // Copied only where something is changed: the chunk is not this reader's.
+        const log = held.length > 0 || changed.length > 0 ? Buffer.concat([held, bytes]) : bytes;
+        for (const { start, record } of changed.splice(0)) {
+          putRecord(log, from, start, record, this.plan.segmentSize);
+        }
+        const settled = (records?.settled ?? lsn) - from;
+        await this.writeWithin(from, log.subarray(0, settled));
+        held = Buffer.from(log.subarray(settled));
       },
     });
+    await this.writeWithin(segment.last - held.length, held);
+  }
+
+  /** Writes what of these bytes lies between the plan's beginning and its cut. */
+  private async writeWithin(lsn: number, bytes: Buffer): Promise<void> {
+    const from = Math.max(0, this.plan.after - lsn);
+    const to = Math.min(bytes.length, this.plan.cut - lsn);
+    if (to > from) await this.write(lsn + from, bytes.subarray(from, to));
   }
 
   private async write(lsn: number, bytes: Buffer): Promise<void> {

@@ -13,7 +13,7 @@ import { formatLsn } from './lsn.js';
 export const WAL_PAGE = 8192;
 const SHORT_HEADER = 24;
 const LONG_HEADER = 40;
-const RECORD_HEADER = 24;
+export const RECORD_HEADER = 24;
 /** PostgreSQL itself refuses longer records. */
 const LONGEST_RECORD = 2 ** 30;
 /** 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds since 1970. */
@@ -21,6 +21,7 @@ const POSTGRES_EPOCH = 946_684_800_000_000n;
 
 const RMGR_XLOG = 0;
 const RMGR_TRANSACTION = 1;
+const RMGR_TABLESPACE = 5;
 const XLOG_SWITCH = 0x40;
 const CONTINUES_RECORD = 0x0001;
 
@@ -35,6 +36,13 @@ export interface WalCommit {
 export interface RecordMark {
   start: number;
   crc: number;
+}
+
+/** A whole record, without the page headers that lie in it. */
+export interface WalRecord {
+  start: number;
+  header: Buffer;
+  body: Buffer;
 }
 
 /** The bytes are not a PostgreSQL log that goes on from what was read before. */
@@ -66,15 +74,23 @@ export class WalReader {
   /**
    * @param start an LSN at which a record begins, or the start of a WAL file
    * @param onRecord called for every complete record, with where it begins and ends
+   * @param onTablespace called for every record of tablespaces made and dropped
    */
   constructor(
     start: number,
     private readonly segmentSize: number,
     private readonly onCommit: (commit: WalCommit) => void,
     private readonly onRecord: (start: number, end: number) => void = () => {},
+    private readonly onTablespace: (record: WalRecord) => void = () => {},
   ) {
     this.position = start;
     this.recordEnd = start;
+  }
+
+  /** Bytes before this LSN are of no record that may still turn out to be one of a tablespace. */
+  get settled(): number {
+    const open = this.inRecord && (this.recordRead < RECORD_HEADER || this.header[17] === RMGR_TABLESPACE);
+    return open ? this.recordStart : this.position;
   }
 
   /** @throws WalFormatError */
@@ -167,7 +183,8 @@ export class WalReader {
     if (this.last && Number(this.header.readBigUInt64LE(8)) !== this.last.start) {
       throw this.wrong('a record that does not follow the one before it', start);
     }
-    this.body = this.header[17] === RMGR_TRANSACTION ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
+    const kept = this.header[17] === RMGR_TRANSACTION || this.header[17] === RMGR_TABLESPACE;
+    this.body = kept ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
   }
 
   private endRecord(): void {
@@ -187,7 +204,11 @@ export class WalReader {
     if (this.body === null) return;
     const body = this.body.subarray(0, this.recordLength - RECORD_HEADER);
     this.body = null;
-    if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged transaction record', start);
+    if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged record', start);
+    if (this.header[17] === RMGR_TABLESPACE) {
+      this.onTablespace({ start, header: Buffer.from(this.header), body });
+      return;
+    }
     const kind = (this.header[16] ?? 0) & 0x70;
     // COMMIT and COMMIT PREPARED; everything else of this resource manager leaves nothing behind for others to see.
     if (kind === 0x00 || kind === 0x30) this.onCommit({ start, end, at: commitTime(body) });
@@ -198,21 +219,38 @@ export class WalReader {
   }
 }
 
-/** A transaction record has no block references: optional origin and top-level xid, the data's length, the data. */
-function commitTime(body: Buffer): Instant {
+/** Without block references a record is: optional origin and top-level xid, the data's length, the data. */
+export function dataAt(body: Buffer): number {
   let at = 0;
   for (;;) {
     const id = body.readUInt8(at);
     if (id === 253) at += 3;
     else if (id === 252) at += 5;
-    else if (id === 255) return micros(body.readBigInt64LE(at + 2));
-    else if (id === 254) return micros(body.readBigInt64LE(at + 5));
-    else throw new WalFormatError(`block ${id} in a transaction record`);
+    else if (id === 255) return at + 2;
+    else if (id === 254) return at + 5;
+    else throw new WalFormatError(`block ${id} in a record that has none`);
   }
+}
+
+function commitTime(body: Buffer): Instant {
+  return micros(body.readBigInt64LE(dataAt(body)));
 }
 
 function micros(sincePostgresEpoch: bigint): Instant {
   return instant(Number(sincePostgresEpoch + POSTGRES_EPOCH));
+}
+
+/** Puts a record's bytes back where it lies: into `log`, which begins at `from`, around the page headers. */
+export function putRecord(log: Buffer, from: number, start: number, record: Buffer, segmentSize: number): void {
+  let lsn = start;
+  for (let at = 0; at < record.length; ) {
+    const inPage = lsn % WAL_PAGE;
+    if (inPage === 0) lsn += lsn % segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
+    const taken = Math.min(record.length - at, WAL_PAGE - (lsn % WAL_PAGE));
+    record.copy(log, lsn - from, at, at + taken);
+    at += taken;
+    lsn += taken;
+  }
 }
 
 function align(length: number): number {

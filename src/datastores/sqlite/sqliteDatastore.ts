@@ -76,8 +76,10 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
 
     async adopt(instance) {
       const file = databaseFile(instance);
+      // Said before it is done: afterwards the file is as if it had always been so.
+      const { notices } = await factsOf(file);
       await engine.call('useWal', { file, create: false });
-      return factsOf(file);
+      return { ...(await factsOf(file)), notices };
     },
 
     async provision({ home, datastoreVersion }) {

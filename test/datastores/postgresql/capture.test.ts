@@ -108,6 +108,17 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     await capture.stop();
   });
 
+  test('a record larger than what is held in memory is taken in to its end', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    await write(3);
+    await client.query("select length(pg_logical_emit_message(true, 'large', repeat('x', 40000000))::text)");
+    await write(3);
+    await assertWhole(capture, base);
+    assert.equal(rig.archive.stretches.length, 1);
+    await capture.stop();
+  });
+
   test('a dropped slot is made again, without a gap while the log is still there', async () => {
     const capture = await rig.capture();
     const base = await rig.backup(capture);

@@ -1,7 +1,7 @@
 /** Text in and out: LSNs, positions, names of files and stretches, connection URIs. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { endpointOf, libpqEnvironment, parseConnectionUri, uriOf } from '../../../src/datastores/postgresql/address.js';
+import { endpointOf, parseConnectionUri, uriOf } from '../../../src/datastores/postgresql/address.js';
 import {
   formatLsn,
   parseLsn,
@@ -80,16 +80,5 @@ describe('PostgreSQL: connection URIs', () => {
         uri,
       );
     }
-  });
-
-  test('tools get everything through their environment', async () => {
-    const environment = await libpqEnvironment(
-      parseConnectionUri('postgresql://u:pw@h:5/d?sslmode=require', null),
-      'name',
-    );
-    assert.equal(environment.PGPASSWORD, 'pw');
-    assert.equal(environment.PGSSLMODE, 'require');
-    assert.equal(environment.PGPASSFILE, '/dev/null');
-    assert.ok(!('PGPASSWORD' in (await libpqEnvironment(parseConnectionUri('postgresql://u@h:5/d', null), 'name'))));
   });
 });

@@ -1,9 +1,9 @@
-/** Where a caller's connection URI may lead: by address in every spelling, by name, at each connection, and in PostgreSQL's own tools. */
+/** Where a caller's connection URI may lead: by address in every spelling, by name, and at each connection. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
-import { libpqEnvironment, parseConnectionUri } from '../../../src/datastores/postgresql/address.js';
+import { parseConnectionUri } from '../../../src/datastores/postgresql/address.js';
 import { NetworkBounds, socketTo } from '../../../src/datastores/postgresql/networks.js';
 import { connect } from '../../../src/datastores/postgresql/session.js';
 import { serviceUnderTest } from '../../support/serviceUnderTest.js';
@@ -126,19 +126,6 @@ describe('PostgreSQL: where registered servers may be', () => {
       const address = parseConnectionUri(uri, new NetworkBounds(allowed));
       await assert.rejects(connect(address, { applicationName: 'x' }), words);
     }
-  });
-
-  test("PostgreSQL's tools get the addresses that were checked, and the name for its certificate", async () => {
-    const address = parseConnectionUri('postgresql://u@localhost:5/d', new NetworkBounds(['loopback']));
-    const { PGHOST = '', PGHOSTADDR = '' } = await libpqEnvironment(address, 'name');
-    assert.ok(
-      PGHOSTADDR.split(',').every((each) => LOOPBACK.includes(each)),
-      PGHOSTADDR,
-    );
-    assert.deepEqual(new Set(PGHOST.split(',')), new Set(['localhost']));
-    assert.equal(PGHOST.split(',').length, PGHOSTADDR.split(',').length);
-    const outside = parseConnectionUri('postgresql://u@localhost:5/d', new NetworkBounds(['public']));
-    await assert.rejects(libpqEnvironment(outside, 'name'), /may not be registered/);
   });
 
   test('several hosts, and another address beside the host, are refused as they stand', () => {

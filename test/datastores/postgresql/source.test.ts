@@ -91,9 +91,17 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
     const { rows } = await recovered.client.query(
       `select current_setting('max_connections') as connections, current_setting('max_prepared_transactions') as prepared,
               current_setting('synchronous_standby_names') as standbys, current_setting('archive_mode') as archiving,
+              current_setting('fsync') as fsync,
               (select one from taken) as one`,
     );
-    assert.deepEqual(rows[0], { connections: '500', prepared: '7', standbys: '', archiving: 'off', one: 1 });
+    assert.deepEqual(rows[0], {
+      connections: '500',
+      prepared: '7',
+      standbys: '',
+      archiving: 'off',
+      fsync: 'on',
+      one: 1,
+    });
     await recovered.client.query('create table writable ()');
     await rig.driver.release(instance);
     await rig.driver.release(instance);

@@ -1,10 +1,11 @@
 /** A recovery's steps: run twice, interrupted, cancelled, undone, and fed with damaged or missing log. */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { RecoveryContext, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
+import { boundLog } from '../../../src/datastores/postgresql/server.js';
 import { Fault } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';
@@ -165,6 +166,18 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     assert.deepEqual(serversIn(context.scratch), []);
   });
 
+  test('a backup that was unpacked before the machine ended suddenly is unpacked again', async () => {
+    const context = await rig.context(base, cut);
+    const { recovery } = rig.driver;
+    await recovery.restoreBase(context);
+    // What a power cut may leave: a note of another boot, and files that never reached the disk.
+    await writeFile(path.join(context.scratch, 'restored'), 'another boot');
+    await truncate(path.join(context.scratch, 'data/global/pg_control'), 0);
+    assert.deepEqual(await recovery.replayLog(context), cut.position);
+    assert.deepEqual(await recovery.verify(context), cut);
+    await recovery.discard({ ...context.target, scratch: context.scratch });
+  });
+
   test('a disk that is too small is told as full, for the backup and for the log', { skip: disk.skip }, async (t) => {
     for (const [size, room] of [
       ['8m', /room for the backup/],
@@ -206,6 +219,17 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
       state: facts.state,
     };
     const client = await rig.connect(facts.connectionUri);
+    // Its log is bounded while it is written.
+    const log = path.join(home, 'server.log');
+    await client.query(`do $$ begin for i in 1..200 loop raise log 'line %', i; end loop; end $$`);
+    await boundLog(log, 1_000_000);
+    assert.match(await readFile(log, 'utf8'), /line 200/);
+    await boundLog(log, 1_000);
+    assert.equal(await readFile(log, 'utf8'), '');
+    assert.match(await readFile(`${log}.1`, 'utf8'), /line 200/);
+    await client.query(`do $$ begin raise log 'afterwards'; end $$`);
+    const after = await readFile(log, 'utf8');
+    assert.ok(after.includes('afterwards') && after.length < 1_000, after.slice(0, 200));
     await client.query('create table kept as select 1 as one');
     await client.end();
     await rig.driver.stop(instance);

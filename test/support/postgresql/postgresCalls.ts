@@ -4,7 +4,7 @@ import type { Service } from '../service.js';
 import { until } from '../sqlitePrograms.js';
 
 const FAULT = 'error { code message hint }';
-const INSTANCE = `id state endpoint connectionUri recoveryWindows { from to startsBecause endsBecause }
+const INSTANCE = `id state endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
   logArchive { healthy message segments }`;
 
 export interface InstanceSeen {
@@ -12,6 +12,7 @@ export interface InstanceSeen {
   state: string;
   endpoint: string;
   connectionUri: string;
+  notices: string[];
   recoveryWindows: { from: string; to: string; startsBecause: string; endsBecause: string }[];
   logArchive: { healthy: boolean; message: string | null; segments: number };
 }

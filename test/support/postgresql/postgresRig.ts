@@ -48,7 +48,11 @@ export interface Recovered {
 }
 
 export class PostgresRig {
-  readonly driver: Datastore = createPostgresqlDatastore({ bounds: new NetworkBounds(['loopback', 'sockets']) });
+  /** 16 MiB is the smallest cap that the service takes. */
+  readonly driver: Datastore = createPostgresqlDatastore({
+    retainBytes: 16 * 2 ** 20,
+    bounds: new NetworkBounds(['loopback', 'sockets']),
+  });
   readonly archive: PlainArchive;
   private readonly clients: pg.Client[] = [];
   private recoveries = 0;

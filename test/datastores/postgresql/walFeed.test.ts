@@ -1,0 +1,104 @@
+/** What is put in front of a recovering server, file by file: no byte behind the cut, no directory of the source's. */
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import type { StoredSegment } from '../../../src/datastores/datastore.js';
+import { encodeHeader } from '../../../src/datastores/postgresql/segmentFormat.js';
+import { WalFeed } from '../../../src/datastores/postgresql/walFeed.js';
+import { WalReader, type WalRecord } from '../../../src/datastores/postgresql/walReader.js';
+import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
+import { poured } from '../../support/poured.js';
+import { scratchDir } from '../../support/scratch.js';
+
+const SYSTEM = '7300000000000000001';
+
+function tablespaceBody(oid: number, directory: string): Buffer {
+  const data = Buffer.concat([Buffer.alloc(4), Buffer.from(`${directory}\0`)]);
+  data.writeUInt32LE(oid);
+  return Buffer.concat([Buffer.from([255, data.length]), data]);
+}
+
+/** One archived segment of these bytes, read in pieces. */
+function segmentOf(bytes: Buffer, piece: number): StoredSegment {
+  const header = encodeHeader({ timeline: 1, segmentSize: FILE, systemId: SYSTEM, start: FILE });
+  const read = async function* () {
+    yield header;
+    for (let at = 0; at < bytes.length; at += piece) yield bytes.subarray(at, at + piece);
+  };
+  const plainBytes = header.length + bytes.length;
+  return {
+    after: FILE,
+    last: FILE + bytes.length,
+    transactions: 1,
+    plainBytes,
+    read,
+    pour: (to) => poured(read(), to),
+  };
+}
+
+describe('PostgreSQL: the log fed to a replay', () => {
+  for (const [where, offset] of [
+    ['in the middle of a page', 104],
+    ['over two pages', PAGE - 48],
+    ['whose header lies on two pages', 2 * PAGE - 16],
+    ['whose directory begins on the next page', PAGE - 32],
+    ['over two files', FILE - 48],
+    ['whose header lies in two files', FILE - 8],
+  ] as const) {
+    test(`a CREATE TABLESPACE ${where} loses its directory, and nothing else changes`, async (t) => {
+      const writer = new WalWriter(FILE);
+      const headers = 40 + 24 + 24 * Math.floor(offset / PAGE);
+      writer.record(10, 0, Buffer.alloc(offset - headers, 1));
+      assert.equal(writer.position, FILE + offset);
+      const made = writer.record(5, 0x00, tablespaceBody(16400, `/srv/${'x'.repeat(200)}`));
+      writer.record(5, 0x10, Buffer.from([255, 4, 16, 64, 0, 0]));
+      writer.commit(EPOCH + 1);
+      const cut = writer.position;
+      writer.commit(EPOCH + 2);
+      const bytes = writer.all();
+      for (const piece of [bytes.length, PAGE, 1000, 7]) {
+        const directory = await scratchDir(t);
+        const feed = new WalFeed(
+          directory,
+          { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
+          null,
+          new AbortController().signal,
+        );
+        await feed.prepare();
+        await feed.run(
+          (async function* () {
+            yield segmentOf(bytes, piece);
+          })(),
+        );
+        const ready = path.join(directory, 'ready');
+        const names = (await readdir(ready)).sort();
+        const fed = Buffer.concat(await Promise.all(names.map((name) => readFile(path.join(ready, name)))));
+        assert.equal(fed.length % FILE, 0);
+        assert.ok(
+          fed.subarray(cut - FILE).every((byte) => byte === 0),
+          'nothing behind the cut',
+        );
+        const found: WalRecord[] = [];
+        const records: [number, number][] = [];
+        const reader = new WalReader(
+          FILE,
+          FILE,
+          () => {},
+          (start, end) => records.push([start, end]),
+          (record) => found.push(record),
+        );
+        // It checks the record's checksum too.
+        reader.push(fed.subarray(0, cut - FILE));
+        assert.equal(records.length, 4);
+        assert.deepEqual(records[1], [made.start, made.end]);
+        assert.equal(found[0]?.body.readUInt32LE(2), 16400);
+        assert.equal(found[0]?.body.readUInt8(6), 0, 'the directory is the empty text');
+        const changed = [...fed.subarray(0, cut - FILE)].flatMap((byte, at) => (byte === bytes[at] ? [] : [at + FILE]));
+        // The first letter of the directory, and a checksum of four bytes.
+        assert.ok(changed.length >= 2 && changed.length <= 5, `${changed}`);
+        assert.ok(changed.every((lsn) => lsn >= made.start && lsn < made.end));
+      }
+    });
+  }
+});
