@@ -12,6 +12,7 @@ import { type Fault, invalidArgument } from '../errors.js';
 import { answerStatus } from './answerStatus.js';
 import type { GatewayContext } from './context.js';
 import { publicError } from './errorShape.js';
+import { DocumentCache } from './limits/documentCache.js';
 import { MOST_TOKENS } from './limits/documentText.js';
 import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation } from './operationLog.js';
@@ -29,6 +30,7 @@ export function createApollo(gate: Gate, logger: Logger): ApolloServer<GatewayCo
     persistedQueries: false,
     includeStacktraceInErrorResponses: false,
     stopOnTerminationSignals: false,
+    documentStore: new DocumentCache(),
     parseOptions: { maxTokens: MOST_TOKENS },
     validationRules: [...gate.rules],
     formatError: publicError,
