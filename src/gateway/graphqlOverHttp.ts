@@ -15,6 +15,7 @@ import type { Telemetry } from '../telemetry/telemetry.js';
 import { answerStatus } from './answerStatus.js';
 import type { GatewayContext } from './context.js';
 import { publicError } from './errorShape.js';
+import { DocumentCache } from './limits/documentCache.js';
 import { MOST_TOKENS } from './limits/documentText.js';
 import { asGraphqlError, type Gate } from './limits/gate.js';
 import { logCause, logOperation } from './operationLog.js';
@@ -33,6 +34,7 @@ export function createApollo(gate: Gate, logger: Logger, telemetry: Telemetry): 
     persistedQueries: false,
     includeStacktraceInErrorResponses: false,
     stopOnTerminationSignals: false,
+    documentStore: new DocumentCache(),
     parseOptions: { maxTokens: MOST_TOKENS },
     validationRules: [...gate.rules],
     formatError: (formatted, thrown) => publicError(formatted, thrown),
