@@ -171,7 +171,9 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
     reply.header('vary', 'Origin');
     if (sameOrigin || origin === null) return;
     // A page of an allowed origin: what its browser wants to hear before it hands the answers over.
-    reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id');
+    reply
+      .header('access-control-allow-origin', origin)
+      .header('access-control-expose-headers', 'x-request-id, retry-after');
     if (request.method !== 'OPTIONS') return;
     reply.header('access-control-allow-methods', 'GET, POST').header('access-control-max-age', '600');
     reply.header(

@@ -57,7 +57,9 @@ test('a recovery by key, its base, its source, and what becomes of them', { time
   });
 
   await t.test('an instance that is being made is not deleted, its source may be', async () => {
-    const { instance: target } = await recoveryIs(service, id, ({ steps }) => steps[1]?.state === 'RUNNING');
+    const { instance: target } = await recoveryIs(service, id, ({ steps }) =>
+      steps.some(({ name, state }) => name === 'RESTORE_BASE' && state === 'RUNNING'),
+    );
     await assert.rejects(deleteInstance(service, target?.id ?? ''), refused('INSTANCE_NOT_READY'));
     // What the story says is compared with the source's file, which goes.
     await deleteInstance(service, story.instanceId);
