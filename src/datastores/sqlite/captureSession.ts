@@ -28,8 +28,9 @@ export class CaptureSession {
   private paused = false;
   private wake: () => void = () => {};
   private wait: number;
-  private lastFound = Date.now();
-  private lastSlowPoll = 0;
+  // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
+  private lastFound = performance.now();
+  private lastSlowPoll = Number.NEGATIVE_INFINITY;
   private nextRestartAt = 0;
   private restartPause = 1000;
   private retryMs = shortestRetryMs;
@@ -151,7 +152,7 @@ export class CaptureSession {
     const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
     const quiet = follower.glance();
     const found = !quiet && (await follower.look());
-    const now = Date.now();
+    const now = performance.now();
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
@@ -161,7 +162,7 @@ export class CaptureSession {
     if (now >= this.nextRestartAt && follower.restartable(idle ? idleRestartBytes : restartBytes)) {
       const restarted = await follower.restart(lockPatienceMs);
       this.restartPause = restarted ? 1000 : Math.min(this.restartPause * 2, 60_000);
-      this.nextRestartAt = Date.now() + this.restartPause;
+      this.nextRestartAt = performance.now() + this.restartPause;
     }
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;

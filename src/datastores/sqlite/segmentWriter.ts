@@ -87,7 +87,7 @@ export class SegmentWriter {
   }
 
   async sealIfDue(): Promise<void> {
-    if (this.open && Date.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
+    if (this.open && performance.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
   }
 
   /** Finishes the open segment, if it holds a transaction, and hands it over. */

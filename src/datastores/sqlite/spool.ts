@@ -54,7 +54,7 @@ export class OpenSegment {
     readonly generation: number,
     readonly after: number,
     private readonly pageSize: number,
-    /** Milliseconds since 1970, to seal by age. */
+    /** When it was opened, by the monotonic counter, to seal by age. */
     readonly openedAt: number,
   ) {}
 
@@ -63,7 +63,7 @@ export class OpenSegment {
     const file = path.join(directory, `${generation}-${after}`);
     const framesFile = await open(`${file}.frames`, 'w', 0o600);
     const indexFile = await open(`${file}.index`, 'w', 0o600);
-    const segment = new OpenSegment(file, framesFile, indexFile, generation, after, pageSize, Date.now());
+    const segment = new OpenSegment(file, framesFile, indexFile, generation, after, pageSize, performance.now());
     segment.line({ pageSize, generation, after });
     return segment;
   }

@@ -165,7 +165,7 @@ export class WalFollower {
 
   /** Says how far time is covered, of a database at rest less often. */
   tellCoverage(): void {
-    const now = Date.now();
+    const now = performance.now();
     // All databases tell in the same moments, so that the catalog is written to in these alone.
     if (this.quiet && Math.floor(now / idleTellMs) === Math.floor(this.toldAt / idleTellMs)) return;
     this.toldAt = now;
