@@ -19,7 +19,7 @@ import { type LogState, WalPins } from './walPins.js';
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
-/** A look that is earlier than the one before by more than this means that the clock was set back, µs. */
+/** A look that is earlier than a time given before by more than this means that the clock was set back, µs. */
 const setBackMicros = 1_000_000;
 /** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
 const idleTellMs = 10_000;
@@ -132,9 +132,10 @@ export class WalFollower {
         found = true;
       }
     }
-    // A clock that was set back tells nothing until it has caught up. What was given a time is covered all the same: what
-    // comes later gets a greater one.
-    this.writer.covered(lo < this.seenLo - setBackMicros ? this.writer.axis : lo);
+    // A clock that was set back tells nothing until it has caught up with the times that were given, maybe by an earlier
+    // generation. What was given a time is covered all the same: what comes later gets a greater one.
+    const { axis } = this.writer;
+    this.writer.covered(lo < axis - setBackMicros ? axis : lo);
     this.seenLo = Math.max(this.seenLo, lo);
     if (found && this.soft) {
       // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
@@ -204,6 +205,8 @@ export class WalFollower {
       await new Promise((resolve) => setTimeout(resolve, 1));
       await this.look();
     }
+    // By less than a second set back, the clock has not caught up by now.
+    this.writer.covered(target);
     await this.writer.seal();
     this.writer.tellCoverage();
     const { generation, ordinal, coveredTo, axis } = this.writer;

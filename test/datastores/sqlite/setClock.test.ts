@@ -11,7 +11,7 @@ import { WalFollower } from '../../../src/datastores/sqlite/walFollower.js';
 import { scratchDir } from '../../support/scratch.js';
 import { skewedEngine } from '../../support/skewedEngine.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
-import { assertNewestIsExact, committed } from '../../support/sqliteHistory.js';
+import { assertNewestIsExact, attached, committed } from '../../support/sqliteHistory.js';
 import { ask, until } from '../../support/sqlitePrograms.js';
 
 const hourMillis = 3_600_000;
@@ -95,6 +95,15 @@ test('after the clock was set back an hour nothing waits for it to catch up', as
   const other = path.join(dir, 'other.db');
   await ask(t, 'setup', other, 'PRAGMA journal_mode=WAL');
   await rename(other, file);
+  for (const ending of ['-wal', '-shm']) await rename(`${file}${ending}`, `${other}${ending}`);
   await until('a file in its place is noticed', () => archive.stretches.length === 2);
+  // The new generation's times go on where those of the old one were, an hour ahead: and are covered all the same.
+  await attached(capture);
+  await bench.backup(capture, 'base-2');
+  await committed(t, bench, dir, 'c', 5);
+  const { coveredTo, position } = await capture.fence();
+  const cut = await archive.locate(bench.datastore, { at: coveredTo }, position.stretch);
+  assert.equal(cut.position.text, position.text);
+  await assertNewestIsExact(t, bench, capture, 'second');
   await capture.stop();
 });
