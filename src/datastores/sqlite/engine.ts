@@ -100,10 +100,17 @@ export class Engine {
     this.startedAt = performance.now();
     const child = fork(this.program, [], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-      execArgv: [],
+      // Little here lives for long, and what does is outside the heap.
+      execArgv: ['--max-semi-space-size=2'],
       // Each database may have a call in SQLite at the same time; libuv's own four threads would queue them.
       // An allocator arena per thread would keep memory of many small databases apart in each.
-      env: { PATH: process.env.PATH, TZ: process.env.TZ, UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2' },
+      env: {
+        PATH: process.env.PATH,
+        TZ: process.env.TZ,
+        UV_THREADPOOL_SIZE: '16',
+        MALLOC_ARENA_MAX: '2',
+        MALLOC_TRIM_THRESHOLD_: '131072',
+      },
     });
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-stderrKept);
