@@ -8,12 +8,17 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { AttachFrom } from './attachPoint.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import { fullSpoolFault, fullSpoolTrouble, isFullDisk, logPastCap, pastCapReason, spoolHasRoom } from './fullSpool.js';
+import { restRound } from './restRound.js';
 import { discardSegment, leftovers } from './spool.js';
+import { WakeablePause } from './wakeablePause.js';
 import { BrokenLog } from './walFile.js';
 import { WalFollower } from './walFollower.js';
 
 const shortestRetryMs = 250;
 const longestRetryMs = 5000;
+/** How often a full disk is tried again. */
+const fullRetryMs = 1000;
 const idleMs = 2000;
 /** How long the restart of the WAL may compete for the write lock. */
 const lockPatienceMs = 200;
@@ -26,7 +31,12 @@ export class CaptureSession {
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
   private paused = false;
-  private wake: () => void = () => {};
+  private readonly pause = new WakeablePause();
+  /** Ends a rest before its round does. */
+  private endRest: () => void = () => {};
+  /** Calls that run or wait in the queue: a look beside them would meet them half done. */
+  private pending = 0;
+  private spoolIsFull = false;
   private wait: number;
   // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
   private lastFound = performance.now();
@@ -71,7 +81,7 @@ export class CaptureSession {
 
   /** Gives up the present stretch, because what was captured of it cannot be archived. */
   async abandon(reason: string): Promise<void> {
-    await this.exclusive(() => this.recoverFrom(new BrokenLog(reason)));
+    await this.exclusive(() => this.detachFor(new BrokenLog(reason)));
     this.poke();
   }
 
@@ -79,7 +89,7 @@ export class CaptureSession {
   async letGo(reason: string): Promise<void> {
     this.paused = true;
     await this.exclusive(async () => {
-      await this.recoverFrom(new Error(reason));
+      await this.detachFor(new Error(reason));
       this.from.unwatched = reason;
     });
   }
@@ -97,27 +107,38 @@ export class CaptureSession {
   }
 
   private async run(): Promise<void> {
-    await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
-    this.from.known = await this.handOverLeftovers(this.request.archived);
+    let prepared = false;
     while (!this.stopping) {
       await this.exclusive(async () => {
         try {
           if (this.paused) return;
+          if (!prepared) {
+            await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
+            this.from.known = await this.handOverLeftovers(this.request.archived);
+            prepared = true;
+          }
           if (this.follower) await this.turn(this.follower);
           else {
+            if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
             this.follower = await WalFollower.attach(this.request, this.from, this.emit);
             this.watch();
             this.from = { known: null, gap: null, unwatched: null };
             this.retryMs = shortestRetryMs;
             this.wait = this.request.tuning.pauseMs;
           }
+          this.spoolIsFull = false;
           this.tell(null);
         } catch (error) {
           await this.recoverFrom(error);
         }
       });
       this.attempted();
-      if (!this.stopping) await this.pause(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
+      if (this.stopping) break;
+      // What was heard of during the turn sets the wait back, and is looked at first.
+      const heard = this.wait <= this.request.tuning.pauseMs;
+      if (this.spoolIsFull) await this.pause.wait(fullRetryMs);
+      else if (!heard && this.follower?.atRest(this.request.tuning.idleRestartBytes)) await this.rest(this.follower);
+      else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
       this.watcher?.close();
@@ -135,7 +156,7 @@ export class CaptureSession {
       const continues = known?.generation === generation && known.ordinal === after;
       const beginsNext = generation === (known?.generation ?? 0) + 1 && after === 0;
       if (!continues && !beginsNext) {
-        await discardSegment(sealed.file);
+        await discardSegment(sealed.file).catch(() => {});
         continue;
       }
       if (beginsNext) {
@@ -172,6 +193,16 @@ export class CaptureSession {
   }
 
   private async recoverFrom(error: unknown): Promise<void> {
+    if (this.follower && isFullDisk(error) && !(await logPastCap(this.request))) {
+      // The follower keeps the log, and reads on where it had to stop.
+      this.spoolIsFull = true;
+      this.tell(fullSpoolTrouble(this.request));
+      return;
+    }
+    await this.detachFor(error);
+  }
+
+  private async detachFor(error: unknown): Promise<void> {
     const message = error instanceof Error ? error.message : String(error);
     const follower = this.follower;
     this.follower = null;
@@ -180,9 +211,11 @@ export class CaptureSession {
     if (follower) {
       const known = await follower.abandon();
       this.from = { known, gap: error instanceof BrokenLog ? message : null, unwatched: null };
+      if (isFullDisk(error)) this.from.unwatched = pastCapReason(this.request);
     }
     this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
-    this.tell(message);
+    this.spoolIsFull = isFullDisk(error);
+    this.tell(this.spoolIsFull ? `${fullSpoolTrouble(this.request)} ${this.from.unwatched ?? ''}`.trimEnd() : message);
   }
 
   private watch(): void {
@@ -196,20 +229,30 @@ export class CaptureSession {
   }
 
   private poke(): void {
-    if (this.wait <= this.request.tuning.pauseMs) return;
+    this.endRest();
+    // Every write of the application would be a try.
+    if (this.spoolIsFull || this.wait <= this.request.tuning.pauseMs) return;
     this.wait = this.request.tuning.pauseMs;
-    this.wake();
+    this.pause.wake();
   }
 
-  private async pause(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+  /** Until the file or its log changes, somebody wakes it, or a call finds something. */
+  private async rest(follower: WalFollower): Promise<void> {
+    const { ended, wake } = restRound(this.request.tuning.pollMs).rest(() => {
+      if (this.pending > 0) return true;
+      if (this.follower !== follower || !follower.glance()) return false;
+      follower.tellCoverage();
+      return true;
     });
-    this.wake = () => {};
+    this.endRest = wake;
+    await ended;
+    this.endRest = () => {};
+    this.wait = this.request.tuning.pauseMs;
+  }
+
+  private wake(): void {
+    this.pause.wake();
+    this.endRest();
   }
 
   private tell(message: string | null): void {
@@ -219,6 +262,7 @@ export class CaptureSession {
   }
 
   private unavailable(): Fault {
+    if (this.spoolIsFull) return fullSpoolFault(this.request);
     return new Fault(
       'DATASTORE_UNAVAILABLE',
       `The log of the database cannot be read: ${this.trouble ?? 'not attached yet'}`,
@@ -229,7 +273,8 @@ export class CaptureSession {
   }
 
   private exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(work);
+    this.pending++;
+    const result = this.queue.then(work).finally(() => this.pending--);
     this.queue = result.catch(() => {});
     return result;
   }

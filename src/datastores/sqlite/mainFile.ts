@@ -126,10 +126,10 @@ export class MainFile {
   async note(): Promise<void> {
     const text = JSON.stringify({ version: 1, generation: this.generation, file: this.mark });
     if (text === this.noted) return;
-    this.noted = text;
     const name = noteIn(this.spool);
     await writeFile(`${name}.part`, text, { mode: 0o600 });
     await rename(`${name}.part`, name);
+    this.noted = text;
   }
 }
 

@@ -148,6 +148,11 @@ export class WalFollower {
     return found;
   }
 
+  /** Nothing is left to do until something happens, and a glance tells whether it does. */
+  atRest(idleRestartBytes: number): boolean {
+    return this.quiet !== null && !this.writer.hasOpenSegment && !this.restartable(idleRestartBytes);
+  }
+
   /**
    * A look that asks the filesystem alone, where everything written to the log was read before: while neither the log nor
    * the file changes, nothing can be committed. False where only a real look can tell.
@@ -270,7 +275,7 @@ export class WalFollower {
 
   /** Saves what was captured whole and lets go; answers with where it ends. */
   async abandon(): Promise<ArchiveEnd> {
-    await this.writer.seal().catch(() => {});
+    await this.writer.sealOrForget();
     await this.close().catch(() => {});
     const { generation, ordinal, coveredTo, end } = this.writer;
     return { generation, ordinal, coveredTo, continuation: end };
@@ -344,8 +349,12 @@ export class WalFollower {
     if (!epoch || upTo < this.frames) throw new BrokenLog('the write-ahead log lost frames that were committed');
     const sum = { ...this.sum };
     await this.wal.frames(epoch, { from: this.frames, to: upTo }, sum, async (bytes, headers) => {
-      await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
-      this.advance(headers);
+      try {
+        await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
+      } finally {
+        // Where the disk had no room for all of it, reading goes on after what it took.
+        this.advance(headers.slice(0, this.writer.taken));
+      }
     });
     await this.writer.flush();
     if (!this.writer.atCommit) throw new BrokenLog('the last frame that SQLite counts does not end a transaction');
@@ -369,8 +378,8 @@ export class WalFollower {
     const { generation, ordinal, end } = this.writer;
     const place = `${ordinal} ${file.changedNanos}`;
     if (place === this.restNoted) return true;
-    this.restNoted = place;
     await saveRest(this.request.spool, { generation, ordinal, continuation: end, file });
+    this.restNoted = place;
     return true;
   }
 }
