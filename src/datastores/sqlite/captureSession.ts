@@ -107,6 +107,7 @@ export class CaptureSession {
   }
 
   private async run(): Promise<void> {
+    const { pauseMs, restartBytes, idleRestartBytes } = this.request.tuning;
     let prepared = false;
     while (!this.stopping) {
       await this.exclusive(async () => {
@@ -135,9 +136,10 @@ export class CaptureSession {
       this.attempted();
       if (this.stopping) break;
       // What was heard of during the turn sets the wait back, and is looked at first.
-      const heard = this.wait <= this.request.tuning.pauseMs;
+      const heard = this.wait <= pauseMs;
       if (this.spoolIsFull) await this.pause.wait(fullRetryMs);
-      else if (!heard && this.follower?.atRest(this.request.tuning.idleRestartBytes)) await this.rest(this.follower);
+      else if (!heard && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
+        await this.rest(this.follower);
       else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
