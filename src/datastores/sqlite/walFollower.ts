@@ -236,6 +236,8 @@ export class WalFollower {
       // present pin, so the new pin reads at a place in the log too.
       await this.pins.movePin();
       await this.notePin();
+      // What is copied here would explain a foreign write from before it.
+      await this.checkFiles();
       await this.pins.checkpoint();
       await this.look();
       if (this.soft) return true;
@@ -244,6 +246,7 @@ export class WalFollower {
     if (!(await this.pins.lockWrites(patienceMs))) return false;
     try {
       await this.look();
+      await this.checkFiles();
       await this.pins.releasePins();
       try {
         await this.pins.checkpoint();
