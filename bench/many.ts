@@ -52,7 +52,8 @@ export async function run(): Promise<void> {
     for (const [i, pid] of pids.entries()) {
       rows[i === 0 ? 'service' : `child ${i}`] = {
         '% of a core at rest': (((after[i] ?? 0) - (before[i] ?? 0)) / TICKS / SECONDS) * 100,
-        'resident MiB': await residentMiB(pid),
+        'resident MiB': await memoryMiB(pid, 'Rss'),
+        'its share MiB': await memoryMiB(pid, 'Pss'),
         'open files': (await readdir(`/proc/${pid}/fd`)).length,
         threads: (await readdir(`/proc/${pid}/task`)).length,
       };
@@ -153,7 +154,8 @@ function ticksOf(pids: number[]): Promise<number[]> {
   );
 }
 
-async function residentMiB(pid: number): Promise<number> {
-  const line = (await readFile(`/proc/${pid}/status`, 'utf8')).split('\n').find((each) => each.startsWith('VmRSS'));
-  return Math.round(Number(line?.replaceAll(/\D/g, '')) / 1024);
+/** Pss counts a page that several processes share, such as Node's own program, in parts. */
+async function memoryMiB(pid: number, what: 'Rss' | 'Pss'): Promise<number> {
+  const lines = (await readFile(`/proc/${pid}/smaps_rollup`, 'utf8')).split('\n');
+  return Math.round(Number(lines.find((each) => each.startsWith(`${what}:`))?.replaceAll(/\D/g, '')) / 1024);
 }

@@ -90,7 +90,7 @@ export class Archiver {
   async cover(instanceId: string, at: Instant | null): Promise<boolean> {
     const followed = this.followed.get(instanceId);
     if (!followed?.capture) return false;
-    const deadline = Date.now() + FENCE_LIMIT_MS;
+    const deadline = performance.now() + FENCE_LIMIT_MS;
     const begunBefore = followed.fencesBegun;
     const askedAt = this.options.clock();
     const enough = () => {
@@ -99,8 +99,8 @@ export class Archiver {
       return (at === null && followed.newestFence > begunBefore) || (covered !== null && covered >= (at ?? askedAt));
     };
     while (!enough()) {
-      if (followed.stopped || Date.now() >= deadline) return false;
-      const wait = followed.fencedAt + FENCE_EVERY_MS - Date.now();
+      if (followed.stopped || performance.now() >= deadline) return false;
+      const wait = followed.fencedAt + FENCE_EVERY_MS - performance.now();
       if (!followed.fence && wait > 0) {
         await new Promise((resolve) => setTimeout(resolve, wait));
         continue;
@@ -123,8 +123,8 @@ export class Archiver {
 
   /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */
   async settled(instanceId: string): Promise<void> {
-    const deadline = Date.now() + FOLLOWED_SOON_MS;
-    while (!this.followed.has(instanceId) && Date.now() < deadline) {
+    const deadline = performance.now() + FOLLOWED_SOON_MS;
+    while (!this.followed.has(instanceId) && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     await this.followed.get(instanceId)?.starting.catch(() => {});
@@ -160,7 +160,7 @@ export class Archiver {
 
   private fence(followed: Followed): Promise<void> {
     followed.fence ??= (async () => {
-      followed.fencedAt = Date.now();
+      followed.fencedAt = performance.now();
       followed.fencesBegun += 1;
       const number = followed.fencesBegun;
       try {

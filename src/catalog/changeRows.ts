@@ -50,6 +50,6 @@ export async function changeRowIf<Row extends ObjectLiteral>(
   throw noSuchRow(entity, key);
 }
 
-function noSuchRow(entity: EntitySchema, key: object): Fault {
+export function noSuchRow(entity: EntitySchema, key: object): Fault {
   return new Fault('INTERNAL', `The catalog has no ${entity.options.name} ${Object.values(key).join(' ')}`);
 }

@@ -153,8 +153,10 @@ export class DirectoryArchive implements LogSink {
         : log.findIndex((each) => each.last > target.position.ordinal);
     const boundary = index < 0 ? null : stored(log[index] as ArchivedSegment);
     const beforeIndex = index < 0 ? log.length - 1 : index - 1;
-    if (log.length === 0 && 'position' in target) {
-      return { position: target.position, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
+    if (log.length === 0) {
+      // Nothing was committed since the stretch began.
+      const position = 'at' in target ? { stretch, ordinal: 0, text: `${stretch}/0` } : target.position;
+      return { position, lastKeptNotBefore: null, lastKeptAt: null, firstDroppedAt: null };
     }
     const before = beforeIndex < 0 ? null : stored(log[beforeIndex] as ArchivedSegment);
     return datastore.locate(target, { before, boundary, stretch });

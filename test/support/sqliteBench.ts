@@ -28,7 +28,7 @@ export interface SqliteBench {
 export async function sqliteBench(
   t: Pick<TestContext, 'after'>,
   dir: string,
-  options: { capture?: SqliteOptions['capture']; pragmas?: string[]; file?: string } = {},
+  options: SqliteOptions & { pragmas?: string[]; file?: string } = {},
 ): Promise<SqliteBench> {
   const home = path.join(dir, 'home');
   const archiveDir = path.join(dir, 'archive');
@@ -36,7 +36,7 @@ export async function sqliteBench(
   await mkdir(archiveDir);
   const file = path.join(dir, options.file ?? 'source.db');
   await mkdir(path.dirname(file), { recursive: true });
-  const datastore = createSqliteDatastore({ capture: options.capture ?? {} });
+  const datastore = createSqliteDatastore(options);
   t.after(() => datastore.close());
   const archive = new DirectoryArchive(archiveDir);
   await ask(t, 'setup', file, ...(options.pragmas ?? []));

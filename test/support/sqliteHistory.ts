@@ -23,7 +23,7 @@ export async function committed(
 /** Another program that reads all the while, so that the log outlives its writers. */
 export async function holding(
   t: TestContext,
-  bench: SqliteBench,
+  bench: Pick<SqliteBench, 'file'>,
 ): Promise<{ release(): Promise<unknown>; kill(): Promise<void> }> {
   const reader = start(t, 'hold', bench.file);
   if (reader.child.stdout) await once(reader.child.stdout, 'data');

@@ -29,6 +29,7 @@ const [mode, ...words] = process.argv.slice(2);
 if (mode === 'setup') await prepare(words);
 if (mode === 'write') await write(words);
 if (mode === 'disturb') await disturb(words);
+if (mode === 'repeat') await repeat(words);
 if (mode === 'hold') await hold(words);
 if (mode === 'lock') await lock(words);
 if (mode === 'run') await runSql(words);
@@ -120,10 +121,34 @@ async function disturb([file = '', seedText = '']: string[]): Promise<void> {
       'wal_checkpoint(RESTART)',
       'wal_checkpoint(TRUNCATE)',
     ];
-    const sql = random() < 0.1 ? 'VACUUM' : `PRAGMA ${kinds[Math.floor(random() * kinds.length)]}`;
+    const sql =
+      random() < 0.1
+        ? random() < 0.5
+          ? 'VACUUM'
+          : 'PRAGMA incremental_vacuum'
+        : `PRAGMA ${kinds[Math.floor(random() * kinds.length)]}`;
     await db.all(sql).catch(() => {});
     await delay(5 + Math.floor(random() * 40));
   }
+  await db.close();
+}
+
+/** The same checkpoint again and again until told to stop by a closed stdin; prints how often it was not kept waiting in vain. */
+async function repeat([file = '', sql = '', busyTimeout = '0']: string[]): Promise<void> {
+  const db = await TestDatabase.open(file);
+  await db.run(`PRAGMA busy_timeout=${busyTimeout}`);
+  let stopped = false;
+  process.stdin.on('end', () => {
+    stopped = true;
+  });
+  process.stdin.resume();
+  let done = 0;
+  while (!stopped) {
+    const [row] = await db.all(sql).catch(() => []);
+    if (row?.busy === 0) done++;
+    await delay(1);
+  }
+  process.stdout.write(JSON.stringify(done));
   await db.close();
 }
 
@@ -132,8 +157,10 @@ async function hold([file = '']: string[]): Promise<void> {
   const db = await TestDatabase.open(file);
   const other = await TestDatabase.open(file);
   await other.run('PRAGMA wal_autocheckpoint=0');
-  for (let inTheLog = false; !inTheLog; ) {
-    await other.run("INSERT INTO data (text) VALUES ('holding')");
+  for (let inTheLog = false, attempt = 1; !inTheLog; attempt++) {
+    if (attempt > 200) throw new Error('the log is always copied before it can be held');
+    // A transaction that changes no content; an update to the same value would not even be written.
+    await other.run('BEGIN IMMEDIATE; UPDATE seq SET n = n + 1; UPDATE seq SET n = n - 1; COMMIT');
     await db.run('BEGIN');
     await db.all('SELECT * FROM sqlite_schema');
     // Frames that are still to be copied after the reader began were so before, so it reads from the log.

@@ -13,7 +13,12 @@ export interface Program {
 }
 
 export function start(t: Pick<TestContext, 'after'>, mode: string, ...words: string[]): Program {
-  const child = spawn(process.execPath, [program, mode, ...words], { stdio: ['pipe', 'pipe', 'pipe'] });
+  return startProgram(t, process.execPath, [program, mode, ...words]);
+}
+
+/** Any other program. */
+export function startProgram(t: Pick<TestContext, 'after'>, command: string, words: readonly string[]): Program {
+  const child = spawn(command, words, { stdio: ['pipe', 'pipe', 'pipe'] });
   let out = '';
   let err = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -24,7 +29,7 @@ export function start(t: Pick<TestContext, 'after'>, mode: string, ...words: str
   });
   const done = once(child, 'close').then(([code, signal]) => {
     if (code === 0) return out;
-    throw new Error(`${mode} ended with ${code ?? signal}: ${err}`);
+    throw new Error(`${command} ${words.slice(0, 2).join(' ')} ended with ${code ?? signal}: ${err}`);
   });
   done.catch(() => {});
   t.after(async () => {

@@ -8,12 +8,17 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { AttachFrom } from './attachPoint.js';
 import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import { fullSpoolFault, fullSpoolTrouble, isFullDisk, logPastCap, pastCapReason, spoolHasRoom } from './fullSpool.js';
+import { restRound } from './restRound.js';
 import { discardSegment, leftovers } from './spool.js';
+import { WakeablePause } from './wakeablePause.js';
 import { BrokenLog } from './walFile.js';
 import { WalFollower } from './walFollower.js';
 
 const shortestRetryMs = 250;
 const longestRetryMs = 5000;
+/** How often a full disk is tried again. */
+const fullRetryMs = 1000;
 const idleMs = 2000;
 /** How long the restart of the WAL may compete for the write lock. */
 const lockPatienceMs = 200;
@@ -26,10 +31,16 @@ export class CaptureSession {
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
   private paused = false;
-  private wake: () => void = () => {};
+  private readonly pause = new WakeablePause();
+  /** Ends a rest before its round does. */
+  private endRest: () => void = () => {};
+  /** Calls that run or wait in the queue: a look beside them would meet them half done. */
+  private pending = 0;
+  private spoolIsFull = false;
   private wait: number;
-  private lastFound = Date.now();
-  private lastSlowPoll = 0;
+  // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
+  private lastFound = performance.now();
+  private lastSlowPoll = Number.NEGATIVE_INFINITY;
   private nextRestartAt = 0;
   private restartPause = 1000;
   private retryMs = shortestRetryMs;
@@ -70,7 +81,7 @@ export class CaptureSession {
 
   /** Gives up the present stretch, because what was captured of it cannot be archived. */
   async abandon(reason: string): Promise<void> {
-    await this.exclusive(() => this.recoverFrom(new BrokenLog(reason)));
+    await this.exclusive(() => this.detachFor(new BrokenLog(reason)));
     this.poke();
   }
 
@@ -78,7 +89,7 @@ export class CaptureSession {
   async letGo(reason: string): Promise<void> {
     this.paused = true;
     await this.exclusive(async () => {
-      await this.recoverFrom(new Error(reason));
+      await this.detachFor(new Error(reason));
       this.from.unwatched = reason;
     });
   }
@@ -96,27 +107,40 @@ export class CaptureSession {
   }
 
   private async run(): Promise<void> {
-    await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
-    this.from.known = await this.handOverLeftovers(this.request.archived);
+    const { pauseMs, restartBytes, idleRestartBytes } = this.request.tuning;
+    let prepared = false;
     while (!this.stopping) {
       await this.exclusive(async () => {
         try {
           if (this.paused) return;
+          if (!prepared) {
+            await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
+            this.from.known = await this.handOverLeftovers(this.request.archived);
+            prepared = true;
+          }
           if (this.follower) await this.turn(this.follower);
           else {
+            if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
             this.follower = await WalFollower.attach(this.request, this.from, this.emit);
             this.watch();
             this.from = { known: null, gap: null, unwatched: null };
             this.retryMs = shortestRetryMs;
             this.wait = this.request.tuning.pauseMs;
           }
+          this.spoolIsFull = false;
           this.tell(null);
         } catch (error) {
           await this.recoverFrom(error);
         }
       });
       this.attempted();
-      if (!this.stopping) await this.pause(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
+      if (this.stopping) break;
+      // What was heard of during the turn sets the wait back, and is looked at first.
+      const heard = this.wait <= pauseMs;
+      if (this.spoolIsFull) await this.pause.wait(fullRetryMs);
+      else if (!heard && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
+        await this.rest(this.follower);
+      else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
       this.watcher?.close();
@@ -134,7 +158,7 @@ export class CaptureSession {
       const continues = known?.generation === generation && known.ordinal === after;
       const beginsNext = generation === (known?.generation ?? 0) + 1 && after === 0;
       if (!continues && !beginsNext) {
-        await discardSegment(sealed.file);
+        await discardSegment(sealed.file).catch(() => {});
         continue;
       }
       if (beginsNext) {
@@ -151,7 +175,7 @@ export class CaptureSession {
     const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
     const quiet = follower.glance();
     const found = !quiet && (await follower.look());
-    const now = Date.now();
+    const now = performance.now();
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
@@ -161,7 +185,7 @@ export class CaptureSession {
     if (now >= this.nextRestartAt && follower.restartable(idle ? idleRestartBytes : restartBytes)) {
       const restarted = await follower.restart(lockPatienceMs);
       this.restartPause = restarted ? 1000 : Math.min(this.restartPause * 2, 60_000);
-      this.nextRestartAt = Date.now() + this.restartPause;
+      this.nextRestartAt = performance.now() + this.restartPause;
     }
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
@@ -171,6 +195,16 @@ export class CaptureSession {
   }
 
   private async recoverFrom(error: unknown): Promise<void> {
+    if (this.follower && isFullDisk(error) && !(await logPastCap(this.request))) {
+      // The follower keeps the log, and reads on where it had to stop.
+      this.spoolIsFull = true;
+      this.tell(fullSpoolTrouble(this.request));
+      return;
+    }
+    await this.detachFor(error);
+  }
+
+  private async detachFor(error: unknown): Promise<void> {
     const message = error instanceof Error ? error.message : String(error);
     const follower = this.follower;
     this.follower = null;
@@ -179,9 +213,11 @@ export class CaptureSession {
     if (follower) {
       const known = await follower.abandon();
       this.from = { known, gap: error instanceof BrokenLog ? message : null, unwatched: null };
+      if (isFullDisk(error)) this.from.unwatched = pastCapReason(this.request);
     }
     this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
-    this.tell(message);
+    this.spoolIsFull = isFullDisk(error);
+    this.tell(this.spoolIsFull ? `${fullSpoolTrouble(this.request)} ${this.from.unwatched ?? ''}`.trimEnd() : message);
   }
 
   private watch(): void {
@@ -195,20 +231,30 @@ export class CaptureSession {
   }
 
   private poke(): void {
-    if (this.wait <= this.request.tuning.pauseMs) return;
+    this.endRest();
+    // Every write of the application would be a try.
+    if (this.spoolIsFull || this.wait <= this.request.tuning.pauseMs) return;
     this.wait = this.request.tuning.pauseMs;
-    this.wake();
+    this.pause.wake();
   }
 
-  private async pause(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+  /** Until the file or its log changes, somebody wakes it, or a call finds something. */
+  private async rest(follower: WalFollower): Promise<void> {
+    const { ended, wake } = restRound(this.request.tuning.pollMs).rest(() => {
+      if (this.pending > 0) return true;
+      if (this.follower !== follower || !follower.glance()) return false;
+      follower.tellCoverage();
+      return true;
     });
-    this.wake = () => {};
+    this.endRest = wake;
+    await ended;
+    this.endRest = () => {};
+    this.wait = this.request.tuning.pauseMs;
+  }
+
+  private wake(): void {
+    this.pause.wake();
+    this.endRest();
   }
 
   private tell(message: string | null): void {
@@ -218,6 +264,7 @@ export class CaptureSession {
   }
 
   private unavailable(): Fault {
+    if (this.spoolIsFull) return fullSpoolFault(this.request);
     return new Fault(
       'DATASTORE_UNAVAILABLE',
       `The log of the database cannot be read: ${this.trouble ?? 'not attached yet'}`,
@@ -228,7 +275,8 @@ export class CaptureSession {
   }
 
   private exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(work);
+    this.pending++;
+    const result = this.queue.then(work).finally(() => this.pending--);
     this.queue = result.catch(() => {});
     return result;
   }

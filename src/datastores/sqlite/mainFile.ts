@@ -6,6 +6,7 @@
 import { type BigIntStats, statSync } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { BrokenLog } from './walFile.js';
 import type { LogState } from './walPins.js';
 
@@ -50,6 +51,17 @@ export function isSettled(mark: FileMark): boolean {
   return BigInt(Date.now()) * 1_000_000n - changed >= tick;
 }
 
+/** How often, and how far apart, a checkpoint that wrote to the file is looked for before anything else is suspected. */
+const checkpointLooks = 10;
+const checkpointLookMs = 2;
+
+/** What a check asks of the log. */
+export interface CheckedLog {
+  state(): Promise<LogState | null>;
+  /** That nobody else is copying; copies what it can itself. */
+  idle(): Promise<boolean>;
+}
+
 export class MainFile {
   private noted = '';
 
@@ -64,31 +76,40 @@ export class MainFile {
   ) {}
 
   /**
-   * Proves that only checkpoints wrote since the last call. `before` is a state asked for before the call, and `state` asks
-   * again. Where nothing can be copied (`soft`, see walPins) nothing may have been written at all. Elsewhere a checkpoint that
-   * runs just now is given time; `idle` tells that none does.
+   * Proves that only checkpoints wrote since the last call; `before` is a state asked for before the call. Where nothing can
+   * be copied (`soft`, see walPins) nothing may have been written at all. Elsewhere a checkpoint that runs just now is given
+   * time.
    *
    * What this cannot tell is a foreign write between two calls with a checkpoint between them, too.
    * @throws BrokenLog
    */
-  async check(
-    before: LogState,
-    soft: boolean,
-    log: { state(): Promise<LogState | null>; idle(): Promise<boolean> },
-  ): Promise<void> {
+  async check(before: LogState, soft: boolean, log: CheckedLog): Promise<void> {
     const now = await markOf(this.file);
     if (now.inode !== this.mark.inode) throw new BrokenLog('the database file was replaced by another one');
-    if (now.modifiedNanos !== this.mark.modifiedNanos || now.size !== this.mark.size) {
-      const copied = before.copied > this.copied ? before.copied : ((await log.state())?.copied ?? 0);
-      if (copied <= this.copied) {
-        // The next call decides when a checkpoint is in the middle of its work.
-        if (!soft && !(await log.idle())) return;
-        throw new BrokenLog('the database file was written to by something that is not SQLite');
-      }
+    const written = now.modifiedNanos !== this.mark.modifiedNanos || now.size !== this.mark.size;
+    if (written && before.copied <= this.copied) {
+      const explained = await this.explained(soft, log);
+      // The next call decides when a checkpoint is in the middle of its work.
+      if (explained === null) return;
+      if (!explained) throw new BrokenLog('the database file was written to by something that is not SQLite');
     }
     this.mark = now;
     this.copied = before.copied;
     await this.note();
+  }
+
+  /** Whether a checkpoint is what wrote to the file; null while one may be running. */
+  private async explained(soft: boolean, log: CheckedLog): Promise<boolean | null> {
+    const counted = async () => ((await log.state())?.copied ?? 0) > this.copied;
+    if (await counted()) return true;
+    if (soft) return false;
+    // A checkpoint is counted when all of it is written and synchronised, so one that runs is likely to be seen to end here.
+    for (let i = 0; i < checkpointLooks; i++) {
+      await delay(checkpointLookMs);
+      if (await counted()) return true;
+    }
+    // The question copies too, so that from here on the count proves nothing.
+    return (await log.idle()) ? false : null;
   }
 
   /** The log has a new life, of which nothing is copied. */
@@ -105,10 +126,10 @@ export class MainFile {
   async note(): Promise<void> {
     const text = JSON.stringify({ version: 1, generation: this.generation, file: this.mark });
     if (text === this.noted) return;
-    this.noted = text;
     const name = noteIn(this.spool);
     await writeFile(`${name}.part`, text, { mode: 0o600 });
     await rename(`${name}.part`, name);
+    this.noted = text;
   }
 }
 

@@ -5,6 +5,7 @@ import type { LogSink } from '../datastore.js';
 import { position } from './position.js';
 import { BadSegment } from './segmentFormat.js';
 import { discardSegment, type SealedSegment, sealedBytes, sealedHead } from './spool.js';
+import { WakeablePause } from './wakeablePause.js';
 
 /** A transaction whose time is known less exactly than this opens a hole that no instant can be recovered into, µs. */
 export const widestBracket = 5_000_000;
@@ -18,7 +19,7 @@ export class SegmentShipper {
   /** Why the archive did not take the last thing; null when all is well. */
   trouble: string | null = null;
   private giveUp = false;
-  private wake: () => void = () => {};
+  private readonly pause = new WakeablePause();
   private readonly refused = new Set<(error: Error) => void>();
 
   constructor(
@@ -85,7 +86,7 @@ export class SegmentShipper {
         this.setTrouble(`The archive does not take the log: ${(error as Error).message}.${hint}`);
         for (const tell of this.refused) tell(error as Error);
         if (this.giveUp) throw new GivenUp();
-        await this.pause(wait);
+        await this.pause.wait(wait);
       } finally {
         clearTimeout(hanging);
       }
@@ -94,7 +95,7 @@ export class SegmentShipper {
 
   /** Resolves when `shipped` does; rejects with the archive's refusal if it refuses once more before. */
   async untilShippedOrRefused(shipped: Promise<void>): Promise<void> {
-    this.wake();
+    this.pause.wake();
     let tell: (error: Error) => void = () => {};
     const refusal = new Promise<never>((_resolve, reject) => {
       tell = reject;
@@ -110,7 +111,7 @@ export class SegmentShipper {
   /** From now on a refusal is final: what is left stays in the spool for the next attachment. */
   lastAttempt(): void {
     this.giveUp = true;
-    this.wake();
+    this.pause.wake();
   }
 
   resume(): void {
@@ -125,16 +126,5 @@ export class SegmentShipper {
     if (this.trouble === message) return;
     this.trouble = message;
     this.troubleChanged();
-  }
-
-  private async pause(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.wake = () => {};
   }
 }

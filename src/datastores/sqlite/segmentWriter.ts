@@ -10,6 +10,12 @@ export class SegmentWriter {
   private openEpoch: WalHeader | null = null;
   /** Frames of a transaction whose end was not read yet. */
   private unfinished = 0;
+  /** The open segment could not be sealed, so nothing more may come into it. */
+  private finishing = false;
+  /** How many frames of the last run are in the segment; all of them unless an error came in between. */
+  taken = 0;
+  /** Where the captured log ended before the open segment. */
+  private beforeOpen: Pick<SegmentWriter, 'ordinal' | 'coveredTo' | 'end'> | null = null;
 
   constructor(
     private readonly request: AttachRequest,
@@ -41,6 +47,10 @@ export class SegmentWriter {
     this.axis = Math.max(this.axis, this.coveredTo);
   }
 
+  get hasOpenSegment(): boolean {
+    return this.open !== null;
+  }
+
   get atCommit(): boolean {
     return this.unfinished === 0;
   }
@@ -59,15 +69,17 @@ export class SegmentWriter {
   ): Promise<void> {
     const size = frameBytes(this.pageSize);
     let start = 0;
+    this.taken = 0;
     const keep = async (to: number) => {
       const before = start === 0 ? sum : (headers[start - 1]?.sum ?? sum);
       const segment = await this.segmentFor(epoch, walFrames + start, before);
       await segment.append(bytes.subarray(start * size, to * size));
+      this.unfinished += to - start;
       start = to;
+      this.taken = to;
       return segment;
     };
     for (const [i, header] of headers.entries()) {
-      this.unfinished++;
       if (header.dbPages === 0) continue;
       const segment = await keep(i + 1);
       segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
@@ -87,17 +99,21 @@ export class SegmentWriter {
   }
 
   async sealIfDue(): Promise<void> {
-    if (this.open && Date.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
+    if (this.open && performance.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
   }
 
-  /** Finishes the open segment, if it holds a transaction, and hands it over. */
+  /** Finishes the open segment and hands it over, unless it ends in the middle of a transaction or holds none. */
   async seal(): Promise<void> {
-    const segment = this.open;
+    if (this.unfinished === 0) await this.finish();
+  }
+
+  /** Finishes the open segment or, where that cannot be, forgets it: what it holds has to be read from the log again. */
+  async sealOrForget(): Promise<void> {
+    await this.finish().catch(() => {});
+    if (!this.open || !this.beforeOpen) return;
+    Object.assign(this, this.beforeOpen);
+    await this.open.discard().catch(() => {});
     this.open = null;
-    this.openEpoch = null;
-    if (!segment || !this.end) return;
-    const sealed = await segment.seal(this.coveredTo, this.end);
-    if (sealed) this.emit({ type: 'sealed', sealed });
   }
 
   /** Says how far time is covered while nothing waits to be archived. */
@@ -112,8 +128,24 @@ export class SegmentWriter {
     this.open = null;
   }
 
+  private async finish(): Promise<void> {
+    if (!this.open || !this.end) return;
+    this.finishing = true;
+    const sealed = await this.open.seal(this.coveredTo, this.end);
+    this.finishing = false;
+    this.open = null;
+    this.openEpoch = null;
+    this.beforeOpen = null;
+    if (sealed) this.emit({ type: 'sealed', sealed });
+  }
+
   private async segmentFor(epoch: WalHeader, walFrames: number, sum: WalSum): Promise<OpenSegment> {
-    this.open ??= await OpenSegment.create(this.request.spool, this.generation, this.ordinal, this.pageSize);
+    if (this.finishing) await this.finish();
+    if (!this.open) {
+      const { ordinal, coveredTo, end } = this;
+      this.beforeOpen = { ordinal, coveredTo, end };
+      this.open = await OpenSegment.create(this.request.spool, this.generation, this.ordinal, this.pageSize);
+    }
     if (this.openEpoch !== epoch) {
       const { bigEndian, salt1, salt2, checkpoints } = epoch;
       this.open.startEpoch({ bigEndian, salt1, salt2, sum, walFrames, checkpoints });

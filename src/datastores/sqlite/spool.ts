@@ -54,7 +54,7 @@ export class OpenSegment {
     readonly generation: number,
     readonly after: number,
     private readonly pageSize: number,
-    /** Milliseconds since 1970, to seal by age. */
+    /** When it was opened, by the monotonic counter, to seal by age. */
     readonly openedAt: number,
   ) {}
 
@@ -63,7 +63,7 @@ export class OpenSegment {
     const file = path.join(directory, `${generation}-${after}`);
     const framesFile = await open(`${file}.frames`, 'w', 0o600);
     const indexFile = await open(`${file}.index`, 'w', 0o600);
-    const segment = new OpenSegment(file, framesFile, indexFile, generation, after, pageSize, Date.now());
+    const segment = new OpenSegment(file, framesFile, indexFile, generation, after, pageSize, performance.now());
     segment.line({ pageSize, generation, after });
     return segment;
   }
@@ -86,7 +86,7 @@ export class OpenSegment {
 
   /** Adds whole frames; they count once the transaction that they belong to is committed and the index flushed. */
   async append(frames: Buffer): Promise<void> {
-    await this.framesFile.write(frames, 0, frames.length, this.bytes);
+    await writeAll(this.framesFile, frames, this.bytes);
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
@@ -99,8 +99,8 @@ export class OpenSegment {
   async flush(): Promise<void> {
     if (this.pendingLines === '') return;
     const bytes = Buffer.from(this.pendingLines);
+    await writeAll(this.indexFile, bytes, this.indexBytes);
     this.pendingLines = '';
-    await this.indexFile.write(bytes, 0, bytes.length, this.indexBytes);
     this.indexBytes += bytes.length;
   }
 
@@ -119,6 +119,12 @@ export class OpenSegment {
   async close(): Promise<void> {
     await this.framesFile.close();
     await this.indexFile.close();
+  }
+
+  /** Closes and removes it. */
+  async discard(): Promise<void> {
+    await this.close().catch(() => {});
+    await discardSegment(this.file);
   }
 
   private line(content: IndexLine): void {
@@ -169,6 +175,13 @@ export async function* sealedBytes(sealed: SealedSegment): AsyncGenerator<Buffer
     for await (const batch of provenFrames(head, new ByteReader(source))) yield batch.bytes;
   } finally {
     source.destroy();
+  }
+}
+
+/** A disk that fills up takes a part first and refuses only the next one. */
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }
 

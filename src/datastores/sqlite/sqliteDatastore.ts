@@ -19,6 +19,8 @@ import { verifyCopy } from './verifyCopy.js';
 export interface SqliteOptions {
   logger?: SqliteLogger;
   capture?: Partial<CaptureTuning>;
+  /** The engine's program, for tests that give it another clock. */
+  engineProgram?: string;
 }
 
 const defaults: CaptureTuning = {
@@ -41,7 +43,7 @@ export interface SqliteDatastore extends Datastore {
 
 export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatastore {
   const logger = options.logger ?? silent;
-  const engine = new Engine(logger);
+  const engine = new Engine(logger, options.engineProgram);
   const tuning = { ...defaults, ...options.capture };
   let version: string | null = null;
   const libraryVersion = async () => {

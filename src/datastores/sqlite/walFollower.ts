@@ -21,7 +21,7 @@ import { type LogState, WalPins } from './walPins.js';
 const attachPatienceMs = 5000;
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
 const fenceLooks = 50;
-/** A look that is earlier than the one before by more than this means that the clock was set back, µs. */
+/** A look that is earlier than a time given before by more than this means that the clock was set back, µs. */
 const setBackMicros = 1_000_000;
 /** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
 const idleTellMs = 10_000;
@@ -135,9 +135,10 @@ export class WalFollower {
         found = true;
       }
     }
-    // A clock that was set back tells nothing until it has caught up. What was given a time is covered all the same: what
-    // comes later gets a greater one.
-    this.writer.covered(lo < this.seenLo - setBackMicros ? this.writer.axis : lo);
+    // A clock that was set back tells nothing until it has caught up with the times that were given, maybe by an earlier
+    // generation. What was given a time is covered all the same: what comes later gets a greater one.
+    const { axis } = this.writer;
+    this.writer.covered(lo < axis - setBackMicros ? axis : lo);
     this.seenLo = Math.max(this.seenLo, lo);
     if (found && this.soft) {
       // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
@@ -148,6 +149,11 @@ export class WalFollower {
       await this.soften();
     }
     return found;
+  }
+
+  /** Nothing is left to do until something happens, and a glance tells whether it does. */
+  atRest(idleRestartBytes: number): boolean {
+    return this.quiet !== null && !this.writer.hasOpenSegment && !this.restartable(idleRestartBytes);
   }
 
   /**
@@ -168,7 +174,7 @@ export class WalFollower {
 
   /** Says how far time is covered, of a database at rest less often. */
   tellCoverage(): void {
-    const now = Date.now();
+    const now = performance.now();
     // All databases tell in the same moments, so that the catalog is written to in these alone.
     if (this.quiet && Math.floor(now / idleTellMs) === Math.floor(this.toldAt / idleTellMs)) return;
     this.toldAt = now;
@@ -207,6 +213,8 @@ export class WalFollower {
       await new Promise((resolve) => setTimeout(resolve, 1));
       await this.look();
     }
+    // By less than a second set back, the clock has not caught up by now.
+    this.writer.covered(target);
     await this.writer.seal();
     this.writer.tellCoverage();
     const { generation, ordinal, coveredTo, axis } = this.writer;
@@ -231,6 +239,8 @@ export class WalFollower {
       // present pin, so the new pin reads at a place in the log too.
       await this.pins.movePin();
       await this.notePin();
+      // What is copied here would explain a foreign write from before it.
+      await this.checkFiles();
       await this.pins.checkpoint();
       await this.look();
       if (this.soft) return true;
@@ -239,6 +249,7 @@ export class WalFollower {
     if (!(await this.pins.lockWrites(patienceMs))) return false;
     try {
       await this.look();
+      await this.checkFiles();
       await this.pins.releasePins();
       try {
         await this.pins.checkpoint();
@@ -270,7 +281,7 @@ export class WalFollower {
 
   /** Saves what was captured whole and lets go; answers with where it ends. */
   async abandon(): Promise<ArchiveEnd> {
-    await this.writer.seal().catch(() => {});
+    await this.writer.sealOrForget();
     await this.close().catch(() => {});
     const { generation, ordinal, coveredTo, end } = this.writer;
     return { generation, ordinal, coveredTo, continuation: end };
@@ -344,8 +355,12 @@ export class WalFollower {
     if (!epoch || upTo < this.frames) throw new BrokenLog('the write-ahead log lost frames that were committed');
     const sum = { ...this.sum };
     await this.wal.frames(epoch, { from: this.frames, to: upTo }, sum, async (bytes, headers) => {
-      await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
-      this.advance(headers);
+      try {
+        await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
+      } finally {
+        // Where the disk had no room for all of it, reading goes on after what it took.
+        this.advance(headers.slice(0, this.writer.taken));
+      }
     });
     await this.writer.flush();
     if (!this.writer.atCommit) throw new BrokenLog('the last frame that SQLite counts does not end a transaction');
@@ -369,8 +384,8 @@ export class WalFollower {
     const { generation, ordinal, end } = this.writer;
     const place = `${ordinal} ${file.changedNanos}`;
     if (place === this.restNoted) return true;
-    this.restNoted = place;
     await saveRest(this.request.spool, { generation, ordinal, continuation: end, file });
+    this.restNoted = place;
     return true;
   }
 }

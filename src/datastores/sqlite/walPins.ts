@@ -72,7 +72,7 @@ export class WalPins {
 
   /** Takes the write lock; false where others held it for all of `patienceMs`. */
   async lockWrites(patienceMs: number): Promise<boolean> {
-    const deadline = Date.now() + patienceMs;
+    const deadline = performance.now() + patienceMs;
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
       try {
         this.writer ??= await openReading(this.file, 'read-write');
@@ -80,7 +80,7 @@ export class WalPins {
         return true;
       } catch (error) {
         if (!isBusy(error)) throw error;
-        if (Date.now() >= deadline) return false;
+        if (performance.now() >= deadline) return false;
         await delay(wait);
       }
     }

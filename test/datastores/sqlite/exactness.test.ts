@@ -6,20 +6,12 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { test } from 'node:test';
 import type { StoredBackup } from '../../../src/datastores/datastore.js';
-import { segmentHead } from '../../../src/datastores/sqlite/storedSegment.js';
 import { instant } from '../../../src/instant.js';
-import type { Cut } from '../../../src/model.js';
-import { stored } from '../../support/directoryArchive.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
-import { type LogLine, randomFrom, readLog } from '../../support/sqliteProgram.js';
+import { type Asked, assertRecoveriesExact, assertTimesRise, type Content } from '../../support/sqliteOracle.js';
+import { randomFrom, readLog } from '../../support/sqliteProgram.js';
 import { ask, start } from '../../support/sqlitePrograms.js';
-
-interface Content {
-  n: number;
-  hash: string;
-  check: string;
-}
 
 const long = process.env.PITR_TEST_LONG === '1';
 const seeds = [20261122, Date.now() % 1_000_000_000];
@@ -63,12 +55,13 @@ for (const seed of seeds) {
     const lines = logs.flatMap(readLog);
     const acknowledged = lines.filter((line) => 'acknowledged' in line);
     const stretch = fence.position.stretch;
-    const cuts: { cut: Cut; at: number | null }[] = [];
+    const history = { file, logs };
+    const cuts: Asked[] = [];
     const first = archive.backups[0]?.facts;
     assert.ok(first);
     const addTime = async (micros: number) => {
       if (micros < first.consistentAt || micros > fence.coveredTo) return;
-      cuts.push({ cut: await archive.locate(datastore, { at: instant(micros) }, stretch), at: micros });
+      cuts.push({ cut: await archive.locate(datastore, { at: instant(micros) }, stretch), at: micros, history });
     };
     await addTime(first.consistentAt);
     await addTime(fence.coveredTo);
@@ -82,79 +75,14 @@ for (const seed of seeds) {
         first.consistent.ordinal + Math.floor(random() * (fence.position.ordinal - first.consistent.ordinal));
       const position = datastore.parsePosition(`${stretch}/${ordinal}`);
       assert.ok(position);
-      cuts.push({ cut: await archive.locate(datastore, { position }, stretch), at: null });
+      cuts.push({ cut: await archive.locate(datastore, { position }, stretch), at: null, history });
     }
 
-    const files: string[] = [];
-    for (const [i, { cut }] of cuts.entries()) {
-      const usable = chains.filter((chain) => (chain.at(-1)?.facts.consistent.ordinal ?? 0) <= cut.position.ordinal);
-      const [base, ...onIt] = usable[Math.floor(random() * usable.length)] ?? [];
-      assert.ok(base, `no base for ${cut.position.text}`);
-      files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`, onIt), 'database.db'));
-    }
-    const found = await ask<Content[]>(t, 'content', ...files);
-    const chosen = JSON.stringify([...new Set(found.map(({ n }) => n))]);
-    const { hashes, ledger } = await ask<{
-      hashes: Record<number, string>;
-      ledger: { n: number; writer: number; k: number }[];
-    }>(t, 'replay', file, chosen, ...logs);
-    const times = commitTimes(lines, ledger);
-    assert.equal(times.length, ledger.length);
-    for (const [i, { cut, at }] of cuts.entries()) {
-      const content = found[i];
-      assert.ok(content);
-      assert.equal(content.check, 'ok');
-      if (at !== null) assert.ok((cut.lastKeptAt ?? 0) <= at && at < (cut.firstDroppedAt ?? Number.MAX_SAFE_INTEGER));
-      assert.equal(
-        content.hash,
-        hashes[content.n],
-        `content at ${cut.position.text} is not that after transaction ${content.n}`,
-      );
-      for (const { n, begun, acknowledged: ack } of times) {
-        if (n <= content.n) {
-          if (at !== null) assert.ok(begun <= at, `transaction ${n} began to commit after ${at}, but is kept`);
-          if (n === content.n && cut.lastKeptAt !== null) {
-            assert.ok(begun <= cut.lastKeptAt, `transaction ${n} began ${begun - cut.lastKeptAt} µs after its tHi`);
-          }
-        } else {
-          const bound = cut.lastKeptNotBefore ?? 0;
-          assert.ok(ack >= bound, `transaction ${n} was acknowledged before ${bound}, but is missing`);
-        }
-      }
-    }
+    const found = await assertRecoveriesExact(t, bench, cuts, { random, compareTimes: true, chains });
     // The last fence came after every acknowledgement.
     const newest = found[cuts.findIndex(({ at }) => at === fence.coveredTo)];
-    assert.equal(newest?.n, ledger.length);
-    await assertBracketsHold(archive.ofStretch(stretch).map(stored), stretch);
+    assert.equal(newest?.n, (await ask<Content[]>(t, 'content', file))[0]?.n);
+    await assertTimesRise(archive, stretch);
     await capture.stop();
   });
-}
-
-function commitTimes(
-  lines: LogLine[],
-  ledger: { n: number; writer: number; k: number }[],
-): { n: number; begun: number; acknowledged: number }[] {
-  const begun = new Map<string, number>();
-  const acknowledged = new Map<string, number>();
-  for (const line of lines) {
-    const key = `${line.n}:${line.writer}:${line.k}`;
-    if ('begun' in line) begun.set(key, line.begun);
-    else acknowledged.set(key, line.acknowledged);
-  }
-  return ledger.map(({ n, writer, k }) => {
-    const key = `${n}:${writer}:${k}`;
-    return { n, begun: begun.get(key) ?? 0, acknowledged: acknowledged.get(key) ?? Number.MAX_SAFE_INTEGER };
-  });
-}
-
-async function assertBracketsHold(segments: ReturnType<typeof stored>[], stretch: string): Promise<void> {
-  let before = 0;
-  for (const segment of segments) {
-    const head = await segmentHead(segment, stretch);
-    for (const { tLo, tHi } of head.transactions) {
-      assert.ok(tLo <= tHi);
-      assert.ok(tHi >= before, 'times fall along the log');
-      before = tHi;
-    }
-  }
 }

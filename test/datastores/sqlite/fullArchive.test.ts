@@ -1,9 +1,11 @@
 /** An archive that is full or hangs: the application goes on, what waits is held to a cap, and it heals by itself. */
 import assert from 'node:assert/strict';
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { Fault } from '../../../src/errors.js';
+import { tinyDisk } from '../../storage/tinyDisk.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
 import { assertNewestIsExact, attached, committed } from '../../support/sqliteHistory.js';
@@ -83,3 +85,71 @@ test('an archive that hangs turns the capture red, and a capture can be stopped 
   assert.equal(bench.archive.stretches.length, 1);
   await capture.stop();
 });
+
+const disk = tinyDisk();
+
+/** Fills the disk of a spool; answers with what makes room again. */
+function fill(spool: string): () => void {
+  const filler = path.join(spool, 'filler');
+  const { bavail, bsize } = statfsSync(spool);
+  writeFileSync(filler, Buffer.alloc(Math.max(0, bavail * bsize - 64_000)));
+  return () => rmSync(filler);
+}
+
+for (const [what, cap] of [
+  ['nothing is lost while the log of the database may grow', 1 << 30],
+  ['past the cap the log is let go', 200_000],
+] as const) {
+  test(`a full disk of the spool: ${what}`, { skip: disk.skip }, async (t) => {
+    let unmount = () => {};
+    // Hooks run in this order: the disk goes before its directory.
+    t.after(() => unmount());
+    const dir = await scratchDir(t);
+    const bench = await sqliteBench(t, dir, { capture: { pollMs: 50, sealBytes: 1 << 20, retainBytes: cap } });
+    const spool = path.join(bench.instance.home, 'log-spool');
+    mkdirSync(spool);
+    unmount = disk.mountAt(spool, '2m');
+    const { archive, file } = bench;
+    const capture = await bench.capture();
+    await bench.backup(capture, 'base');
+    await committed(t, bench, dir, 'before', 5);
+    await capture.fence();
+    const free = fill(spool);
+    for (let i = 0; capture.health().healthy; i++) {
+      assert.ok(i < 20, 'the disk is never full');
+      await committed(t, bench, dir, `filling-${i}`, 20);
+    }
+    assert.match(capture.health().message ?? '', /disk is full.*Free space under/);
+    await assert.rejects(capture.fence(), { code: 'STORAGE_FULL' });
+    // The application goes on, and its checkpoints with it.
+    for (let i = 0; i < 4; i++) {
+      await committed(t, bench, dir, `full-${i}`, 30);
+      await ask(t, 'run', file, 'PRAGMA busy_timeout=50', 'PRAGMA wal_checkpoint(TRUNCATE)');
+    }
+    if (cap < 1 << 20) {
+      await until('the log is let go', async () => {
+        const [, [row] = []] = await ask<{ busy: number }[][]>(
+          t,
+          'run',
+          file,
+          'PRAGMA busy_timeout=50',
+          'PRAGMA wal_checkpoint(TRUNCATE)',
+        );
+        return row?.busy === 0;
+      });
+      await committed(t, bench, dir, 'lost', 5);
+      await ask(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');
+    }
+    free();
+    await attached(capture);
+    await until('it is healthy', () => capture.health().healthy);
+    if (cap < 1 << 20) {
+      assert.equal(archive.stretches.length, 2);
+      assert.match(archive.stretches[1]?.reason ?? '', /disk of the captured log is full.*let go/);
+      await bench.backup(capture, 'base-2');
+    } else assert.deepEqual(archive.stretches.length, 1, JSON.stringify(archive.stretches));
+    await committed(t, bench, dir, 'after', 5);
+    await assertNewestIsExact(t, bench, capture, 'newest');
+    await capture.stop();
+  });
+}

@@ -1,5 +1,6 @@
 /** The machine's clock is set while a log is followed: times along the log never fall, and what is covered stays resolved. */
 import assert from 'node:assert/strict';
+import { rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { BracketClock } from '../../../src/datastores/sqlite/bracketClock.js';
@@ -8,7 +9,10 @@ import type { SegmentTransaction } from '../../../src/datastores/sqlite/segmentF
 import { sealedHead } from '../../../src/datastores/sqlite/spool.js';
 import { WalFollower } from '../../../src/datastores/sqlite/walFollower.js';
 import { scratchDir } from '../../support/scratch.js';
-import { ask } from '../../support/sqlitePrograms.js';
+import { skewedEngine } from '../../support/skewedEngine.js';
+import { sqliteBench } from '../../support/sqliteBench.js';
+import { assertNewestIsExact, attached, committed } from '../../support/sqliteHistory.js';
+import { ask, until } from '../../support/sqlitePrograms.js';
 
 const hourMillis = 3_600_000;
 
@@ -62,3 +66,44 @@ for (const [name, shift] of [
     }
   });
 }
+
+test('after the clock was set back an hour nothing waits for it to catch up', async (t) => {
+  const dir = await scratchDir(t);
+  const clockFile = path.join(dir, 'clock');
+  await writeFile(clockFile, '0');
+  const bench = await sqliteBench(t, dir, {
+    capture: { pollMs: 50, sealAgeMs: 100, restartBytes: 50_000, idleRestartBytes: 1 },
+    engineProgram: await skewedEngine(dir, clockFile),
+  });
+  const { archive, file } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a', 30);
+  await capture.fence();
+  await writeFile(clockFile, String(-hourMillis));
+  await committed(t, bench, dir, 'b', 30);
+  const n = archive.segments.length;
+  await ask(t, 'run', file, "INSERT INTO data (text) VALUES ('x')");
+  await until('it is archived by itself', () => archive.segments.length > n);
+  await until('all of the log is copied by itself', async () => {
+    const state = 'PRAGMA wal_checkpoint=NOOP';
+    const [[row] = []] = await ask<{ log: number; checkpointed: number }[][]>(t, 'run', file, state);
+    return row?.log === row?.checkpointed;
+  });
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  assert.equal(archive.stretches.length, 1);
+  const other = path.join(dir, 'other.db');
+  await ask(t, 'setup', other, 'PRAGMA journal_mode=WAL');
+  await rename(other, file);
+  for (const ending of ['-wal', '-shm']) await rename(`${file}${ending}`, `${other}${ending}`);
+  await until('a file in its place is noticed', () => archive.stretches.length === 2);
+  // The new generation's times go on where those of the old one were, an hour ahead: and are covered all the same.
+  await attached(capture);
+  await bench.backup(capture, 'base-2');
+  await committed(t, bench, dir, 'c', 5);
+  const { coveredTo, position } = await capture.fence();
+  const cut = await archive.locate(bench.datastore, { at: coveredTo }, position.stretch);
+  assert.equal(cut.position.text, position.text);
+  await assertNewestIsExact(t, bench, capture, 'second');
+  await capture.stop();
+});

@@ -1,7 +1,8 @@
 /** Worlds a capture lives through: others' locks and readers, checkpoints of every kind, sizes beyond any buffer. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { instant } from '../../../src/instant.js';
@@ -165,4 +166,43 @@ longTest('a transaction of 300 MB that grows the database across 1 GiB, in bound
   );
   assert.equal(check?.integrity_check, 'ok');
   await capture.stop();
+});
+
+longTest('a log that grows past 4 GiB, where offsets no longer fit 32 bits', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir, {
+    pragmas: ['PRAGMA journal_mode=OFF', 'CREATE TABLE big (id INTEGER PRIMARY KEY, a)'],
+  });
+  const { file, archive, datastore } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  // Nobody can restart the log while this reads.
+  const reader = await holding(t, bench);
+  const rows = 'WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 90) SELECT i FROM c';
+  const fill = `INSERT OR REPLACE INTO big SELECT i, randomblob(10000000) FROM (${rows})`;
+  for (let i = 0; i < 5; i++) await ask(t, 'run', file, 'PRAGMA wal_autocheckpoint=0', fill);
+  const { size } = await stat(`${file}-wal`);
+  assert.ok(size > 2 ** 32, `the log has ${size} bytes`);
+  const before = await capture.fence();
+  await committed(t, bench, dir, 'beyond', 20);
+  const after = await capture.fence();
+  assert.ok(after.position.ordinal > before.position.ordinal);
+  // A capture that begins again in the log's middle follows all of it once more.
+  const { pid } = datastore.engine;
+  assert.ok(pid);
+  process.kill(pid, 'SIGKILL');
+  await attached(capture);
+  await committed(t, bench, dir, 'resumed', 5);
+  const { position } = await capture.fence();
+  assert.equal(archive.stretches.length, 1);
+  const cut = await archive.locate(datastore, { position }, position.stretch);
+  const base = archive.baseFor(cut);
+  assert.ok(base);
+  const copy = path.join(await archive.recover(datastore, cut, base, 'recovered'), 'database.db');
+  await capture.stop();
+  await reader.release();
+  await ask(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');
+  assert.equal(spawnSync('cmp', [file, copy], { encoding: 'utf8' }).stdout, '');
+  const [[check] = []] = await ask<{ integrity_check: string }[][]>(t, 'run', copy, 'PRAGMA integrity_check(1)');
+  assert.equal(check?.integrity_check, 'ok');
 });

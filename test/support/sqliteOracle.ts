@@ -1,0 +1,150 @@
+/**
+ * Judges recoveries by what the writing programs logged themselves: a recovered database has to hold exactly what they
+ * had committed up to the cut, and the cut has to be one that their own clocks allow.
+ */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import type { TestContext } from 'node:test';
+import type { StoredBackup } from '../../src/datastores/datastore.js';
+import { segmentHead } from '../../src/datastores/sqlite/storedSegment.js';
+import type { Cut } from '../../src/model.js';
+import { type DirectoryArchive, stored } from './directoryArchive.js';
+import type { SqliteBench } from './sqliteBench.js';
+import { type LogLine, readLog } from './sqliteProgram.js';
+import { ask } from './sqlitePrograms.js';
+
+export interface Content {
+  n: number;
+  hash: string;
+  check: string;
+}
+
+/** One line of commits, however many generations of log captured parts of it. */
+export interface History {
+  /** A database in which all of it is, to read the order from. */
+  file: string;
+  logs: string[];
+}
+
+export interface Asked {
+  cut: Cut;
+  /** The instant that was asked for, microseconds; null for a position. */
+  at: number | null;
+  history: History;
+  /** What was acknowledged before: has to be kept. */
+  atLeast?: number;
+}
+
+/**
+ * Recovers to each cut, from any base that reaches it, and compares. Answers with what each recovery held. Times are
+ * compared only where the clock of the writers is the one of the capture.
+ */
+export async function assertRecoveriesExact(
+  t: TestContext,
+  bench: SqliteBench,
+  asked: readonly Asked[],
+  options: {
+    random: () => number;
+    compareTimes: boolean;
+    /** Full backups with what stands on each; the archive's full ones where it is left out. */
+    chains?: readonly (readonly StoredBackup[])[];
+  },
+): Promise<Content[]> {
+  const { random, compareTimes } = options;
+  const { archive, datastore } = bench;
+  const chains = options.chains ?? archive.backups.map((backup) => [backup]);
+  const files: string[] = [];
+  for (const [i, { cut }] of asked.entries()) {
+    const usable = chains.filter((chain) => {
+      const consistent = chain.at(-1)?.facts.consistent;
+      return consistent?.stretch === cut.position.stretch && consistent.ordinal <= cut.position.ordinal;
+    });
+    const [base, ...onIt] = usable[Math.floor(random() * usable.length)] ?? [];
+    assert.ok(base, `no base for ${cut.position.text}`);
+    files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`, onIt), 'database.db'));
+  }
+  const found = files.length > 0 ? await ask<Content[]>(t, 'content', ...files) : [];
+  for (const history of new Set(asked.map((each) => each.history))) {
+    const ofThis = asked.flatMap((each, i) =>
+      each.history === history ? [{ ...each, content: found[i] as Content }] : [],
+    );
+    const { hashes, times } = await replayed(
+      t,
+      history,
+      ofThis.map(({ content }) => content.n),
+    );
+    for (const { cut, at, atLeast, content } of ofThis) {
+      const where = `${cut.position.text} (${at})`;
+      assert.equal(content.check, 'ok', where);
+      assert.equal(content.hash, hashes[content.n], `content at ${where} is not that after transaction ${content.n}`);
+      assert.ok(content.n >= (atLeast ?? 0), `${where} holds ${content.n} transactions, ${atLeast} were acknowledged`);
+      if (at !== null) {
+        assert.ok((cut.lastKeptAt ?? 0) <= at && at < (cut.firstDroppedAt ?? Number.MAX_SAFE_INTEGER), where);
+      }
+      if (compareTimes) assertTimesAllow(cut, at, content.n, times);
+    }
+  }
+  return found;
+}
+
+interface CommitTime {
+  n: number;
+  begun: number;
+  acknowledged: number;
+}
+
+function assertTimesAllow(cut: Cut, at: number | null, kept: number, times: readonly CommitTime[]): void {
+  for (const { n, begun, acknowledged } of times) {
+    if (n <= kept) {
+      if (at !== null) assert.ok(begun <= at, `transaction ${n} began to commit after ${at}, but is kept`);
+      if (n === kept && cut.lastKeptAt !== null) {
+        assert.ok(begun <= cut.lastKeptAt, `transaction ${n} began ${begun - cut.lastKeptAt} µs after its tHi`);
+      }
+    } else {
+      const bound = cut.lastKeptNotBefore ?? 0;
+      assert.ok(acknowledged >= bound, `transaction ${n} was acknowledged before ${bound}, but is missing`);
+    }
+  }
+}
+
+/** Executes the logs in the order that the history's file says. */
+async function replayed(
+  t: TestContext,
+  { file, logs }: History,
+  chosen: number[],
+): Promise<{ hashes: Record<number, string>; times: CommitTime[] }> {
+  const { hashes, ledger } = await ask<{
+    hashes: Record<number, string>;
+    ledger: { n: number; writer: number; k: number }[];
+  }>(t, 'replay', file, JSON.stringify([...new Set(chosen)]), ...logs);
+  const begun = new Map<string, number>();
+  const acknowledged = new Map<string, number>();
+  for (const line of logs.flatMap(readLog)) {
+    if ('begun' in line) begun.set(keyOf(line), line.begun);
+    else acknowledged.set(keyOf(line), line.acknowledged);
+  }
+  const times = ledger.map((entry) => ({
+    n: entry.n,
+    begun: begun.get(keyOf(entry)) ?? 0,
+    // The last one of a program that was killed may be committed without it ever having heard so.
+    acknowledged: acknowledged.get(keyOf(entry)) ?? Number.MAX_SAFE_INTEGER,
+  }));
+  return { hashes, times };
+}
+
+export function keyOf({ n, writer, k }: Pick<LogLine, 'n' | 'writer' | 'k'>): string {
+  return `${n}:${writer}:${k}`;
+}
+
+/** Along a stretch the greatest time of each transaction never falls. */
+export async function assertTimesRise(archive: DirectoryArchive, stretch: string): Promise<void> {
+  let before = 0;
+  for (const segment of archive.ofStretch(stretch)) {
+    const head = await segmentHead(stored(segment), stretch);
+    for (const { tLo, tHi } of head.transactions) {
+      assert.ok(tLo <= tHi);
+      assert.ok(tHi >= before, `times fall along stretch ${stretch}`);
+      before = tHi;
+    }
+  }
+}
