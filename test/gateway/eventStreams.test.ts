@@ -78,7 +78,13 @@ test('errors have the codes and the shape they have elsewhere', async (t) => {
     for await (const result of client.iterate({ query: asked, variables })) results.push(result);
     const [{ errors }] = results as [{ errors: { extensions: Record<string, unknown> }[] }];
     assert.equal(errors[0]?.extensions.code, code, asked);
-    assert.deepEqual(Object.keys(errors[0]?.extensions ?? {}).sort(), ['code', 'details', 'hint', 'retryable']);
+    assert.deepEqual(Object.keys(errors[0]?.extensions ?? {}).sort(), [
+      'code',
+      'details',
+      'hint',
+      'requestId',
+      'retryable',
+    ]);
     assert.equal(results.length, 1);
   }
 });

@@ -46,7 +46,7 @@ for (const [what, body] of Object.entries(refusals)) {
   test(`${what}: 200 in application/json, 400 in application/graphql-response+json, the same errors`, async (t) => {
     const { url } = await gatewayUnderTest(t);
     const ask = async (accept: string) => {
-      const headers = { 'content-type': 'application/json', connection: 'close', accept };
+      const headers = { 'content-type': 'application/json', connection: 'close', accept, 'x-request-id': 'one' };
       const response = await fetch(`${url}/graphql`, { method: 'POST', headers, body: JSON.stringify(body) });
       return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
     };

@@ -140,7 +140,8 @@ function overEvents(service: { url: string }, agent: Agent, token: string, asked
       const problem = graphqlComplaint(answer, SECRET);
       return problem && `${problem}: ${shortened(body)} => ${shortened(answer.text)}`;
     }
-    for (const [, data = ''] of answer.text.matchAll(/^event: next\ndata: (.*)$/gm)) {
+    // Not `.`: other signs than a line feed that JavaScript ends lines at may stand in JSON.
+    for (const [, data = ''] of answer.text.matchAll(/^event: next\ndata: ([^\n]*)$/gm)) {
       const problem = graphqlComplaint({ text: data }, SECRET);
       if (problem) return `${problem}: ${shortened(body)} => ${shortened(data)}`;
     }
