@@ -67,7 +67,7 @@ class Seat {
     // terminate() counts on a thread that keeps the process alive until it has ended.
     if (this.waiting.size === 0 && !this.ending) this.worker.unref();
     if (reply.error === null) waiter?.resolve(reply);
-    else waiter?.reject(Object.assign(new Error(reply.error.message), { code: reply.error.code }));
+    else waiter?.reject(Object.assign(new Error(reply.error.message), reply.error));
   }
 }
 

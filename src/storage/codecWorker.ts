@@ -28,7 +28,8 @@ export interface CodecReply {
   verdict: Verdict;
   /** What a sink answered to its end. */
   result: unknown;
-  error: { message: string; code: string | undefined } | null;
+  /** With what tells a system error from others. */
+  error: { message: string; code?: string | undefined; syscall?: string | undefined } | null;
 }
 
 /**
@@ -128,8 +129,8 @@ parentPort?.on('message', async (request: CodecRequest) => {
     else if (request.op === 'pourFile') Object.assign(reply, await pourFile(request));
     else Object.assign(reply, answer(request));
   } catch (error) {
-    const { message, code } = error as NodeJS.ErrnoException;
-    reply.error = { message: message ?? String(error), code };
+    const { message, code, syscall } = error as NodeJS.ErrnoException;
+    reply.error = { message: message ?? String(error), ...(code && { code }), ...(syscall && { syscall }) };
   }
   parentPort?.postMessage(reply, reply.bytes ? [reply.bytes.buffer] : []);
   collectNowAndThen();

@@ -88,7 +88,9 @@ test('how each recovery ended is delivered, also after kill -9 before the receiv
   const failed = await recoveryEnded(service, (await recover(service, id)).id);
   disturb({ step: 'RESTORE_BASE', act: 'hold' });
   const held = await recover(service, id);
-  await recoveryIs(service, held.id, ({ steps }) => steps[1]?.state === 'RUNNING');
+  await recoveryIs(service, held.id, ({ steps }) =>
+    steps.some(({ name, state }) => name === 'RESTORE_BASE' && state === 'RUNNING'),
+  );
   await cancel(service, held.id);
   await recoveryEnded(service, held.id);
   calm();
@@ -165,7 +167,9 @@ test('a recovery is one trace and one request id, from its caller through a kill
     }),
   });
   const { data } = (await asked.json()) as { data: { mine: { id: string } } };
-  await recoveryIs(service, data.mine.id, ({ steps }) => steps[3]?.state === 'RUNNING');
+  await recoveryIs(service, data.mine.id, ({ steps }) =>
+    steps.some(({ name, state }) => name === 'REPLAY_LOG' && state === 'RUNNING'),
+  );
   await until('the operation is a span', () => spans().some(({ kind }) => kind === 2));
   await service.kill();
   calm();
@@ -185,7 +189,7 @@ test('a recovery is one trace and one request id, from its caller through a kill
   const steps = spans().filter(({ parentSpanId }) => parentSpanId === recovery?.spanId);
   assert.deepEqual(
     steps.map(({ name }) => name),
-    ['recovery REPLAY_LOG', 'recovery VERIFY', 'recovery ACTIVATE'],
+    ['recovery REPLAY_LOG', 'recovery RESTORE_BASE', 'recovery VERIFY', 'recovery ACTIVATE'],
   );
   const bodies = traces.received.map(({ body }) => body).join();
   for (const none of ['Chosen', 'SELECT', file, 'sqlite:']) assert.ok(!bodies.includes(none), none);

@@ -19,7 +19,8 @@ export const open: OpenSink = (argument) => {
   return {
     take(bytes) {
       taken += bytes.length;
-      if (fullAfter !== null && taken > fullAfter) throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
+      if (fullAfter !== null && taken > fullAfter)
+        throw Object.assign(new Error('no space'), { code: 'ENOSPC', syscall: 'write' });
       appendFileSync(file, bytes);
       bytes.fill(0); // It may.
     },
