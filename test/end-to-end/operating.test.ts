@@ -189,7 +189,7 @@ test('a recovery is one trace and one request id, from its caller through a kill
   const steps = spans().filter(({ parentSpanId }) => parentSpanId === recovery?.spanId);
   assert.deepEqual(
     steps.map(({ name }) => name),
-    ['recovery REPLAY_LOG', 'recovery RESTORE_BASE', 'recovery VERIFY', 'recovery ACTIVATE'],
+    ['REPLAY_LOG', 'APPLY_INCREMENTALS', 'RESTORE_BASE', 'VERIFY', 'ACTIVATE'].map((name) => `recovery ${name}`),
   );
   const bodies = traces.received.map(({ body }) => body).join();
   for (const none of ['Chosen', 'SELECT', file, 'sqlite:']) assert.ok(!bodies.includes(none), none);
