@@ -40,7 +40,8 @@ export interface Story {
 
 type T = Pick<TestContext, 'after'>;
 
-export async function tellStory(t: T, service: Service, transactions = 30): Promise<Story> {
+/** @param onAnother whether an INCREMENTAL backup ends the second chapter, so that every step of a recovery acts */
+export async function tellStory(t: T, service: Service, transactions = 30, onAnother = false): Promise<Story> {
   const { id, file } = await createInstance(service, 'source');
   await ask(t, 'setup', file);
   const logs = [1, 2, 3].map((writer) => path.join(service.dir, `${id}-${writer}.log`));
@@ -50,6 +51,7 @@ export async function tellStory(t: T, service: Service, transactions = 30): Prom
   await write(1);
   const newer = await takeBackup(service, id);
   await write(2);
+  if (onAnother) await takeBackup(service, id, 'INCREMENTAL');
   // The archive has seen all of it when this is answered; the instant after it has nothing else before it.
   await plan(service, id);
   const quiet = new Date(Date.now() + 1).toISOString();
