@@ -138,7 +138,7 @@ export type OpenSink = (argument: unknown) => SinkInThread;
 export interface SinkInThread {
   /** The next bytes, valid during the call and free to be overwritten by it. */
   take(bytes: Buffer): void;
-  /** Once, after the last bytes and before they are known to be proved. What it answers goes to whoever poured. */
+  /** Once, after the last bytes, when they are proved. What it answers goes to whoever poured. */
   end(): unknown;
   /** Always, last; lets go of what is open. */
   close(): void;

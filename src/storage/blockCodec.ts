@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { compressSync, uncompressSync } from 'lz4-napi';
-import type { OpenSink, SinkInThread, ThreadSink } from '../model.js';
+import type { SinkInThread } from '../model.js';
 import { giveSpace, takeSpace } from './blockSpace.js';
 import { BLOCK_HEADER_BYTES, blockHeader, putBlockHeader } from './objectFormat.js';
 
@@ -74,40 +74,21 @@ function plainOf(block: Buffer<ArrayBuffer>): Buffer | null {
   }
 }
 
-export async function openSink({ module, argument }: ThreadSink): Promise<SinkInThread> {
-  const { open } = (await import(module)) as { open: OpenSink };
-  return open(argument);
-}
-
 /** What one open object needs done; on a worker thread (codecPool.ts) or, for small ones, right here. Calls keep their order. */
 export interface ObjectCodec {
   /** Adds to the running SHA-256 and gives the same bytes back. The buffer passed in is not to be used again. */
   hash(bytes: Buffer<ArrayBuffer>): Promise<Buffer>;
   /** Adds a stored block to the SHA-256, then decodes it. Null where it does not decode. */
   decode(block: Buffer<ArrayBuffer>): Promise<Buffer | null>;
-  /** From here on pour() may be called. @throws what the sink throws when it is opened */
-  attach(sink: ThreadSink): Promise<void>;
-  /**
-   * As decode(), but the plain bytes go to the attached sink; answers with how many they were.
-   * @throws what the sink throws, an Error with its message and `code`
-   */
-  pour(block: Buffer<ArrayBuffer>): Promise<number | null>;
-  /** Ends the sink, if any, and answers with the SHA-256 of everything, lower-case hex; the last call but release(). */
+  /** The SHA-256 of everything so far, lower-case hex; the last call but release(). */
   digest(): Promise<string>;
-  /** What the sink answered to its end; after digest(). */
-  readonly result: unknown;
   /** Gives up the object's place, done or not. May be called twice. */
   release(): void;
 }
 
 export function inlineCodec(): ObjectCodec {
   const sha256 = createHash('sha256');
-  let sink: SinkInThread | null = null;
-  let result: unknown;
   return {
-    get result() {
-      return result;
-    },
     hash: async (bytes) => {
       sha256.update(bytes);
       return bytes;
@@ -116,20 +97,7 @@ export function inlineCodec(): ObjectCodec {
       sha256.update(block);
       return decodeBlock(block);
     },
-    attach: async (to) => {
-      sink = await openSink(to);
-    },
-    pour: async (block) => {
-      sha256.update(block);
-      return sink && pourBlock(block, sink);
-    },
-    digest: async () => {
-      result = sink?.end();
-      return sha256.digest('hex');
-    },
-    release: () => {
-      sink?.close();
-      sink = null;
-    },
+    digest: async () => sha256.digest('hex'),
+    release: () => {},
   };
 }

@@ -6,9 +6,8 @@ import { Worker } from 'node:worker_threads';
 import { Fault } from '../errors.js';
 import type { StoredObject, ThreadSink } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
-import { giveSpace } from './blockSpace.js';
 import type { CodecReply, CodecRequest } from './codecWorker.js';
-import type { Verdict } from './provedBlocks.js';
+import type { Poured } from './pouring.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 
@@ -94,29 +93,13 @@ export class CodecPool {
     const object = this.lastObject;
     seat.objects += 1;
     let open = true;
-    let result: unknown;
     return {
       hash: async (bytes) => bufferOf(await seat.ask({ op: 'hash', object, bytes })),
       decode: async (bytes) => {
         const reply = await seat.ask({ op: 'decode', object, bytes });
         return reply.bytes ? bufferOf(reply) : null;
       },
-      attach: async (sink) => {
-        await seat.ask({ op: 'attach', object, sink });
-      },
-      pour: async (bytes) => {
-        const reply = await seat.ask({ op: 'pour', object, bytes });
-        giveSpace(bufferOf(reply));
-        return reply.poured;
-      },
-      get result() {
-        return result;
-      },
-      digest: async () => {
-        const reply = await seat.ask({ op: 'digest', object });
-        result = reply.result;
-        return reply.text ?? '';
-      },
+      digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
       release: () => {
         if (!open) return;
         open = false;
@@ -130,16 +113,15 @@ export class CodecPool {
    * Hands a whole object in an open file to a sink, all of it on one thread.
    * @throws Fault STORAGE_UNAVAILABLE, INTERNAL; what the sink throws, as an Error with its `code`
    */
-  async pourFile(
-    descriptor: number,
-    object: StoredObject,
-    sink: ThreadSink,
-  ): Promise<{ verdict: Verdict; result: unknown }> {
+  async pourFile(descriptor: number, object: StoredObject, sink: ThreadSink): Promise<Poured> {
     const seat = this.pick((one) => one.objects);
     seat.objects += 1;
     const { plainBytes, storedBytes, sha256 } = object;
     try {
-      return await seat.ask({ op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink });
+      const asked = { op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink } as const;
+      const { poured } = await seat.ask(asked);
+      if (!poured) throw new Fault('INTERNAL', 'A thread that was to pour an object answered something else');
+      return poured;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;
       throw new Fault('STORAGE_UNAVAILABLE', `The stored object ${object.key} cannot be read`, {

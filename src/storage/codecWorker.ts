@@ -4,15 +4,15 @@ import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
-import type { SinkInThread, StoredObject, ThreadSink } from '../model.js';
-import { countOfLz4Results, decodeBlock, encodeBlock, inlineCodec, openSink, pourBlock } from './blockCodec.js';
-import { FileBytes, noFindings, provedBlocks, type Verdict } from './provedBlocks.js';
+import type { StoredObject, ThreadSink } from '../model.js';
+import { countOfLz4Results, decodeBlock, encodeBlock } from './blockCodec.js';
+import { type Poured, pourInto } from './pouring.js';
+import { FileBytes, noFindings } from './provedBlocks.js';
 
 /** `object` tells apart the objects that share this thread; the answer carries the request's `id`. */
 export type CodecRequest =
   | { id: number; op: 'encode'; bytes: Uint8Array<ArrayBuffer>; plainBytes: number }
-  | { id: number; op: 'hash' | 'decode' | 'pour'; object: number; bytes: Uint8Array<ArrayBuffer> }
-  | { id: number; op: 'attach'; object: number; sink: ThreadSink }
+  | { id: number; op: 'hash' | 'decode'; object: number; bytes: Uint8Array<ArrayBuffer> }
   | { id: number; op: 'pourFile'; descriptor: number; object: FileToPour; sink: ThreadSink }
   | { id: number; op: 'digest' | 'release'; object: number };
 
@@ -22,12 +22,8 @@ export interface CodecReply {
   id: number;
   bytes: Uint8Array<ArrayBuffer> | null;
   text: string | null;
-  /** Plain bytes that a sink took; null where there were none to be had. */
-  poured: number | null;
-  /** What was found of a poured file. */
-  verdict: Verdict;
-  /** What a sink answered to its end. */
-  result: unknown;
+  /** What became of a poured file. */
+  poured: Poured | null;
   /** With what tells a system error from others. */
   error: { message: string; code?: string | undefined; syscall?: string | undefined } | null;
 }
@@ -42,7 +38,6 @@ const collect: (options: { type: 'minor' }) => void = runInNewContext('gc');
 let collectAt = RESULTS_PER_COLLECTION;
 
 const hashes = new Map<number, Hash>();
-const sinks = new Map<number, SinkInThread>();
 
 function hashOf(object: number): Hash {
   const known = hashes.get(object);
@@ -56,27 +51,18 @@ function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-async function attach(object: number, to: ThreadSink): Promise<Partial<CodecReply>> {
-  sinks.set(object, await openSink(to));
-  return {};
-}
-
 /** Reads, proves and pours a whole object, a block at a time; between two of them others have their turn. */
-async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Promise<Partial<CodecReply>> {
+async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Promise<Poured> {
   const { descriptor, object, sink } = request;
-  const codec = inlineCodec();
   const findings = noFindings();
   const source = new FileBytes(descriptor, object.storedBytes, findings);
   try {
-    await codec.attach(sink);
-    const poured = provedBlocks(object, source, findings, codec, (block) => codec.pour(block), null);
-    for (let step = await poured.next(); ; step = await poured.next()) {
-      if (step.done) return { verdict: step.value, result: codec.result };
+    return await pourInto(sink, object, source, findings, () => {
       collectNowAndThen();
-      await yieldToOthers();
-    }
+      return yieldToOthers();
+    });
   } finally {
-    codec.release();
+    source.close();
   }
 }
 
@@ -86,7 +72,7 @@ function collectNowAndThen(): void {
   collect({ type: 'minor' });
 }
 
-type Synchronous = Exclude<CodecRequest, { op: 'attach' | 'pourFile' }>;
+type Synchronous = Exclude<CodecRequest, { op: 'pourFile' }>;
 
 function answer(request: Synchronous): Partial<CodecReply> {
   switch (request.op) {
@@ -98,35 +84,19 @@ function answer(request: Synchronous): Partial<CodecReply> {
     case 'decode':
       hashOf(request.object).update(request.bytes);
       return { bytes: decodeBlock(buffer(request.bytes)) };
-    case 'pour': {
-      hashOf(request.object).update(request.bytes);
-      const sink = sinks.get(request.object);
-      return { poured: sink ? pourBlock(buffer(request.bytes), sink) : null, bytes: request.bytes };
-    }
     case 'digest':
-      return { result: sinks.get(request.object)?.end(), text: hashOf(request.object).digest('hex') };
+      return { text: hashOf(request.object).digest('hex') };
     case 'release':
       hashes.delete(request.object);
-      sinks.get(request.object)?.close();
-      sinks.delete(request.object);
       return {};
   }
 }
 
-/** Answers come in the order of the requests but for sinks, whose opening and whole files take longer. */
+/** Answers come in the order of the requests, but for whole files, which take longer. */
 parentPort?.on('message', async (request: CodecRequest) => {
-  const reply: CodecReply = {
-    id: request.id,
-    bytes: null,
-    text: null,
-    poured: null,
-    verdict: null,
-    result: undefined,
-    error: null,
-  };
+  const reply: CodecReply = { id: request.id, bytes: null, text: null, poured: null, error: null };
   try {
-    if (request.op === 'attach') Object.assign(reply, await attach(request.object, request.sink));
-    else if (request.op === 'pourFile') Object.assign(reply, await pourFile(request));
+    if (request.op === 'pourFile') reply.poured = await pourFile(request);
     else Object.assign(reply, answer(request));
   } catch (error) {
     const { message, code, syscall } = error as NodeJS.ErrnoException;

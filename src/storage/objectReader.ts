@@ -9,6 +9,7 @@ import { inlineCodec, type ObjectCodec } from './blockCodec.js';
 import { giveSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
 import { SMALL_BYTES } from './objectWriter.js';
+import { type Poured, pourInto } from './pouring.js';
 import { type Damage, noFindings, provedBlocks, StreamedBytes, type Verdict } from './provedBlocks.js';
 import type { ObjectStream, Storage } from './storage.js';
 
@@ -31,7 +32,7 @@ export async function* readObject(
   try {
     const own = codecFor(object, codecs);
     codec = own;
-    for await (const plain of streamed(stream, object, damage, own, (block) => own.decode(block))) {
+    for await (const plain of decoded(stream, object, damage, own)) {
       yield plain;
       if (reuse) giveSpace(plain);
     }
@@ -55,15 +56,11 @@ export async function pourObject(
   const { signal, passed } = options;
   const stream = await open(storage, object, damage, signal);
   try {
-    const file = isSmall(object) ? undefined : stream.lend?.();
-    if (file) {
-      const { verdict, result } = await codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
-      judged(object, damage, verdict);
-      passed(object.plainBytes);
-      signal?.throwIfAborted();
-      return result;
-    }
-    return await pourStream(stream, object, damage, codecFor(object, codecs), sink, passed);
+    const { verdict, result } = await poured(stream, codecs, object, sink);
+    judged(object, damage, verdict);
+    passed(object.plainBytes);
+    signal?.throwIfAborted();
+    return result;
   } catch (error) {
     throw signal?.aborted ? signal.reason : error;
   } finally {
@@ -71,34 +68,25 @@ export async function pourObject(
   }
 }
 
-async function pourStream(
-  stream: ObjectStream,
-  object: StoredObject,
-  damage: DamageCode,
-  codec: ObjectCodec,
-  sink: ThreadSink,
-  passed: (plainBytes: number) => void,
-): Promise<unknown> {
-  try {
-    await codec.attach(sink);
-    for await (const bytes of streamed(stream, object, damage, codec, (block) => codec.pour(block))) passed(bytes);
-    return codec.result;
-  } finally {
-    codec.release();
-  }
+/** What is small, or comes from elsewhere than a file, is poured on this thread. */
+function poured(stream: ObjectStream, codecs: CodecPool, object: StoredObject, sink: ThreadSink): Promise<Poured> {
+  const file = isSmall(object) ? undefined : stream.lend?.();
+  if (file) return codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
+  const findings = noFindings();
+  return pourInto(sink, object, new StreamedBytes(stream, object.storedBytes, findings), findings, () => {});
 }
 
-async function* streamed<T>(
+async function* decoded(
   stream: ObjectStream,
   object: StoredObject,
   damage: DamageCode,
   codec: ObjectCodec,
-  work: (block: Buffer<ArrayBuffer>) => Promise<T | null>,
-): AsyncGenerator<T, void, undefined> {
+): AsyncGenerator<Buffer, void, undefined> {
   const findings = noFindings();
   const source = new StreamedBytes(stream, object.storedBytes, findings);
   const ahead = { depth: BLOCKS_AHEAD, release: () => void stream.destroy() };
-  judged(object, damage, yield* provedBlocks(object, source, findings, codec, work, ahead));
+  const blocks = provedBlocks(object, source, findings, codec, (block) => codec.decode(block), ahead);
+  judged(object, damage, yield* blocks);
 }
 
 function isSmall({ plainBytes, storedBytes }: StoredObject): boolean {

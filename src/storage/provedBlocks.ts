@@ -5,7 +5,7 @@
 import { readSync } from 'node:fs';
 import type { StoredObject } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
-import { SPACE_BYTES, takeSpace } from './blockSpace.js';
+import { giveSpace, SPACE_BYTES, takeSpace } from './blockSpace.js';
 import {
   BLOCK_HEADER_BYTES,
   blockHeader,
@@ -50,7 +50,7 @@ export interface StoredBytes {
 /**
  * What `work` answers for each block, in order, none of them null; it is told of no more blocks once there was a defect.
  * Returns the verdict.
- * @param ahead how many blocks may be at work before they are asked for; 0 where the source has only one buffer
+ * @param ahead how many blocks may be at work before they are asked for; null where the source has only one buffer
  */
 export async function* provedBlocks<T>(
   object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
@@ -181,6 +181,11 @@ export class FileBytes implements StoredBytes {
       filled += Math.min(read, room);
     }
     return this.space.subarray(0, filled);
+  }
+
+  /** Nothing that was taken is looked at any more. */
+  close(): void {
+    giveSpace(this.space);
   }
 
   private read(at: number, bytes: number): number {

@@ -59,6 +59,24 @@ test('what is damaged is refused as when it is read, and the sink is closed', as
   }
 });
 
+test('damage is named also where the sink objected to what it made of the bytes', async (t) => {
+  const { pipeline, dir } = await openPipeline(t);
+  const out = await scratchDir(t);
+  for (const size of [1000, 2 * MiB]) {
+    const object = await pipeline.write('o', inPieces(randomBytes(size)));
+    const stored = await readFile(path.join(dir, 'o'));
+    stored[size >> 1] = (stored[size >> 1] ?? 0) ^ 1;
+    await writeFile(path.join(dir, 'o'), stored);
+    const file = path.join(out, String(size));
+    await assert.rejects(pipeline.pour(object, 'LOG_CORRUPT', fileSink(file, size / 4)), {
+      code: 'LOG_CORRUPT',
+      details: { object: 'o', problem: 'checksum' },
+    });
+    assert.equal(await closed(file), 'once');
+    assert.equal(existsSync(`${file}.ended`), false);
+  }
+});
+
 test("a sink's error ends the pouring and keeps its code", async (t) => {
   const { pipeline } = await openPipeline(t);
   const out = await scratchDir(t);
