@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { Cut } from '../../model.js';
 import type { InstanceFacts, RecoveryContext } from '../datastore.js';
+import { syncToDisk } from '../durable.js';
 import { endpointOf, parseConnectionUri, uriOf } from './address.js';
 import { baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
@@ -69,8 +70,8 @@ export async function activateCopy(
     await settleTablespaces(places.data, home, runAs);
     await note(noted, state);
     await rename(places.data, data);
-    await syncDirectory(home);
-    await syncDirectory(context.scratch);
+    await syncToDisk(home);
+    await syncToDisk(context.scratch);
   }
   const chosen = managedState(JSON.parse(await readFile(noted, 'utf8')));
   if (!chosen) throw new Fault('INTERNAL', 'The recovered server’s own notes cannot be read');
@@ -119,9 +120,4 @@ export async function discardCopy(target: { home: string; scratch: string }): Pr
   for (const base of [target.scratch, target.home]) {
     await rm(socketDirectory(base), { recursive: true, force: true });
   }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  await handle.sync().finally(() => handle.close());
 }

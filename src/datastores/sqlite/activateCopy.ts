@@ -1,6 +1,6 @@
 /** Puts a proved copy in its place by one rename, durably, and clears away. */
-import { open, rename, rm, stat } from 'node:fs/promises';
-import path from 'node:path';
+import { rename, rm, stat } from 'node:fs/promises';
+import { syncToDisk } from '../durable.js';
 import { managedFile } from './databasePaths.js';
 import { copyFile } from './recovery.js';
 
@@ -10,10 +10,10 @@ export async function activateCopy(context: { scratch: string; target: { home: s
   const file = managedFile(context.target.home);
   if (await exists(copy)) {
     for (const ending of ['-wal', '-shm', '-journal']) await rm(`${copy}${ending}`, { force: true });
-    await sync(copy);
+    await syncToDisk(copy);
     await rename(copy, file);
   }
-  await sync(context.target.home);
+  await syncToDisk(context.target.home);
   return file;
 }
 
@@ -22,13 +22,4 @@ async function exists(file: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-async function sync(what: string): Promise<void> {
-  const handle = await open(path.resolve(what), 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

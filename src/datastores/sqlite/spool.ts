@@ -9,6 +9,7 @@ import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writ
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { JsonObject } from '../../errors.js';
+import { writeWhole } from '../durable.js';
 import { ByteReader } from './byteReader.js';
 import type { Continuation } from './continuation.js';
 import {
@@ -86,7 +87,7 @@ export class OpenSegment {
 
   /** Adds whole frames; they count once the transaction that they belong to is committed and the index flushed. */
   async append(frames: Buffer): Promise<void> {
-    await writeAll(this.framesFile, frames, this.bytes);
+    await writeWhole(this.framesFile, frames, this.bytes);
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
@@ -99,7 +100,7 @@ export class OpenSegment {
   async flush(): Promise<void> {
     if (this.pendingLines === '') return;
     const bytes = Buffer.from(this.pendingLines);
-    await writeAll(this.indexFile, bytes, this.indexBytes);
+    await writeWhole(this.indexFile, bytes, this.indexBytes);
     this.pendingLines = '';
     this.indexBytes += bytes.length;
   }
@@ -175,13 +176,6 @@ export async function* sealedBytes(sealed: SealedSegment): AsyncGenerator<Buffer
     for await (const batch of provenFrames(head, new ByteReader(source))) yield batch.bytes;
   } finally {
     source.destroy();
-  }
-}
-
-/** A disk that fills up takes a part first and refuses only the next one. */
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }
 

@@ -1,5 +1,6 @@
 /** A large file that is being written and must be on disk in the end. */
 import { type FileHandle, open } from 'node:fs/promises';
+import { writeWhole } from '../durable.js';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
 const writeBackBytes = 64 << 20;
@@ -16,11 +17,8 @@ export class WrittenFile {
     return new WrittenFile(await open(file, 'w', 0o600));
   }
 
-  /** Short writes (a signal, a nearly full disk) go on until the system says why not. */
   async write(bytes: Uint8Array, at: number): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      done += (await this.handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
-    }
+    await writeWhole(this.handle, bytes, at);
     this.wrote(bytes.length);
   }
 

@@ -1,0 +1,19 @@
+/** Bytes and names that are on disk when a call resolves, and files that are written whole; for every driver. */
+import { type FileHandle, open } from 'node:fs/promises';
+
+/** Waits until a file's content, or what was made, renamed or removed in a directory, is on disk. */
+export async function syncToDisk(fileOrDirectory: string): Promise<void> {
+  const handle = await open(fileOrDirectory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** All of the bytes: a disk that fills up takes a part first and refuses only the next one, and a signal cuts a write short. */
+export async function writeWhole(file: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+  }
+}
