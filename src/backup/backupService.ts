@@ -3,7 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, Catalog, CatalogReader, InstanceRecord, Page } from '../catalog/records.js';
-import type { BackupFacts, ParentBackup } from '../datastores/datastore.js';
+import type { BackupFacts } from '../datastores/datastore.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, type FaultData, invalidArgument } from '../errors.js';
 import type { Clock, Instant } from '../instant.js';
@@ -13,12 +13,11 @@ import { RequestScope } from '../requestScope.js';
 import type { BackupOperations, Caller } from '../services.js';
 import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
-import { archivedLog } from './archivedLog.js';
 import type { Archiver } from './archiver.js';
-import { type StartingPoint, startingPoints } from './chains.js';
-import { readManifest, writeManifest } from './manifest.js';
+import { writeManifest } from './manifest.js';
 import { Mender } from './mender.js';
 import { backupPrefix } from './objectKeys.js';
+import { newestParent, openParent } from './parents.js';
 
 export interface BackupServiceOptions {
   catalog: Catalog;
@@ -117,7 +116,12 @@ export class BackupService implements BackupOperations {
     }
     await this.options.archiver.settled(instanceId);
     this.options.archiver.captureOf(instanceId); // Refuses now what could not be finished later.
-    return this.enqueue(instance, type, await this.parentFor(instanceId, type), this.options.quotas);
+    return this.enqueue(
+      instance,
+      type,
+      await newestParent(this.options.catalog.read, instanceId, type),
+      this.options.quotas,
+    );
   }
 
   /** Takes a full backup by itself where the growing log has none to start from; see Mender. Never rejects. */
@@ -152,25 +156,6 @@ export class BackupService implements BackupOperations {
     this.stopping.abort(Fault.fromData(interrupted()));
     await this.mender.idle();
     await Promise.all(this.queues.values());
-  }
-
-  /** The newest backup of the growing log that one of this type can stand on. @throws Fault NO_BACKUP */
-  private async parentFor(instanceId: string, type: BackupType): Promise<string | null> {
-    if (type === 'FULL') return null;
-    const { read } = this.options.catalog;
-    const stretch = await read.newestStretch(instanceId);
-    const points = startingPoints(await read.backupPoints([instanceId])).filter(
-      (point) => point.stretchId === stretch?.id && (type === 'INCREMENTAL' || point.parent === null),
-    );
-    const newest = points.reduce<StartingPoint | null>((a, b) => (a && a.replayAfter > b.replayAfter ? a : b), null);
-    if (newest) return newest.backupId;
-    throw new Fault(
-      'NO_BACKUP',
-      `There is no backup that ${type === 'INCREMENTAL' ? 'an' : 'a'} ${type} one can stand on`,
-      {
-        hint: 'Take a FULL backup first.',
-      },
-    );
   }
 
   private async enqueue(
@@ -253,7 +238,7 @@ export class BackupService implements BackupOperations {
         instance: handleOf(instance),
         capture: archiver.captureOf(instance.id),
         type: backup.type,
-        parent: await this.parentOf(backup),
+        parent: await openParent({ read: catalog.read, pipeline }, backup, signal),
         scratch,
         signal,
         progress: (done, total) => {
@@ -297,24 +282,6 @@ export class BackupService implements BackupOperations {
         completedAt: clock(),
       });
     });
-  }
-
-  private async parentOf({ instanceId, parentId }: BackupRecord): Promise<ParentBackup | null> {
-    if (parentId === null) return null;
-    const { catalog, pipeline } = this.options;
-    const { signal } = this.stopping;
-    const parent = await catalog.read.backup(parentId);
-    if (parent?.state !== 'COMPLETED' || !parent.manifest || parent.stretchId === null) {
-      throw new Fault('BACKUP_NOT_FOUND', `Backup ${parentId}, which this one was to stand on, is gone`, {
-        hint: 'Take the backup again: it will stand on another one.',
-        details: { instanceId },
-      });
-    }
-    const { facts } = await readManifest(pipeline, parent.manifest, signal);
-    const { stretchId } = parent;
-    const after = facts.replayAfter.ordinal;
-    const archive = { read: catalog.read, pipeline };
-    return { facts, log: (last) => archivedLog(archive, stretchId, { after, last }, 'newest-first', signal) };
   }
 
   private async finishRemoval(backup: BackupRecord): Promise<void> {
