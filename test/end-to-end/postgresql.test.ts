@@ -23,7 +23,6 @@ import {
   remove,
 } from '../support/postgresql/postgresCalls.js';
 import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../support/postgresql/postgresRig.js';
-import { scratchDir } from '../support/scratch.js';
 import { type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
 
@@ -33,11 +32,15 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
   let client: pg.Client;
   let registered: InstanceSeen;
   let first: BackupSeen;
-  const cleanups: (() => unknown)[] = [];
-  const context = { after: (work: unknown) => cleanups.push(work as () => unknown) };
+  let stopService = async (): Promise<void> => {};
+  const context = {
+    after: (stop: unknown) => {
+      stopService = stop as typeof stopService;
+    },
+  };
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir(context), { autovacuum: 'off' });
+    rig = await PostgresRig.alone({ autovacuum: 'off' });
     client = await rig.connect();
     await client.query('create table note (id serial primary key, text text not null)');
     service = await startService(context);
@@ -47,9 +50,8 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
 
   after(async () => {
     // The service first: it is a client of the rig's server.
-    for (const cleanup of cleanups.reverse().slice(0, 1)) await cleanup();
+    await stopService();
     await rig?.close();
-    for (const cleanup of cleanups.slice(1)) await cleanup();
   });
 
   async function note(text: string): Promise<string> {

@@ -18,7 +18,6 @@ import {
   remove,
 } from '../support/postgresql/postgresCalls.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../support/postgresql/postgresRig.js';
-import { scratchDir } from '../support/scratch.js';
 import { type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
 
@@ -42,11 +41,15 @@ describe('PostgreSQL: damaged log in the archive', { skip: withoutPostgresql, ti
   let client: pg.Client;
   let service: Service;
   let source: InstanceSeen;
-  const cleanups: (() => unknown)[] = [];
-  const context = { after: (work: unknown) => cleanups.push(work as () => unknown) };
+  let stopService = async (): Promise<void> => {};
+  const context = {
+    after: (stop: unknown) => {
+      stopService = stop as typeof stopService;
+    },
+  };
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir(context), { autovacuum: 'off' });
+    rig = await PostgresRig.alone({ autovacuum: 'off' });
     client = await rig.connect();
     await client.query('create table note (id serial primary key, text text not null)');
     service = await startService(context);
@@ -55,9 +58,8 @@ describe('PostgreSQL: damaged log in the archive', { skip: withoutPostgresql, ti
 
   after(async () => {
     // The service first: it is a client of the rig's server.
-    for (const cleanup of cleanups.reverse().slice(0, 1)) await cleanup();
+    await stopService();
     await rig?.close();
-    for (const cleanup of cleanups.slice(1)) await cleanup();
   });
 
   async function note(text: string): Promise<string> {

@@ -19,7 +19,6 @@ import {
   remove,
 } from '../support/postgresql/postgresCalls.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../support/postgresql/postgresRig.js';
-import { scratchDir } from '../support/scratch.js';
 import { processesOf, type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
 import type { Disturbance } from '../support/sweptService.js';
@@ -34,11 +33,15 @@ describe('PostgreSQL: SIGKILL of the service in a recovery', { skip: withoutPost
   let source: InstanceSeen;
   let at: string;
   let clean: unknown;
-  const cleanups: (() => unknown)[] = [];
-  const context = { after: (work: unknown) => cleanups.push(work as () => unknown) };
+  let stopService = async (): Promise<void> => {};
+  const context = {
+    after: (stop: unknown) => {
+      stopService = stop as typeof stopService;
+    },
+  };
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir(context), { autovacuum: 'off' });
+    rig = await PostgresRig.alone({ autovacuum: 'off' });
     client = await rig.connect();
     await client.query('create table entry (number int primary key, filler text)');
     service = await startService(context, { entry });
@@ -59,9 +62,8 @@ describe('PostgreSQL: SIGKILL of the service in a recovery', { skip: withoutPost
 
   after(async () => {
     // The service first: it is a client of the rig's server.
-    for (const cleanup of cleanups.reverse().slice(0, 1)) await cleanup();
+    await stopService();
     await rig?.close();
-    for (const cleanup of cleanups.slice(1)) await cleanup();
   });
 
   function leftovers(): unknown {

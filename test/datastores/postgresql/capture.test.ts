@@ -7,23 +7,19 @@ import type pg from 'pg';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { Fault } from '../../../src/errors.js';
 import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 
 describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
-  let cleanups: (() => unknown)[] = [];
 
   beforeEach(async () => {
-    cleanups = [];
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }));
+    rig = await PostgresRig.alone();
     client = await rig.connect();
     await client.query('create table entry (xid bigint primary key, filler text)');
   });
 
   afterEach(async () => {
     await rig.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   async function write(transactions: number): Promise<void> {

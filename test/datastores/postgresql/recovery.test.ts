@@ -13,7 +13,6 @@ import {
   sourceNow,
   withoutPostgresql,
 } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 
 const WRITERS = 6;
 const SEED = Number(process.env.PITR_TEST_SEED ?? Date.now() % 1_000_000);
@@ -32,12 +31,10 @@ describe('PostgreSQL: recovery against the log of the source', { skip: withoutPo
   let capture: LogCapture;
   let base: StoredBackup;
   let client: pg.Client;
-  const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    const directory = await scratchDir({ after: (work) => cleanups.push(work as () => unknown) });
     // Some tests tell commits by their order, so nobody else may commit.
-    rig = await PostgresRig.start(directory, { autovacuum: 'off' });
+    rig = await PostgresRig.alone({ autovacuum: 'off' });
     client = await rig.connect();
     await client.query(`create table account (id int primary key, balance int not null);
       insert into account select i, 0 from generate_series(1, 50) i;
@@ -55,7 +52,6 @@ describe('PostgreSQL: recovery against the log of the source', { skip: withoutPo
 
   after(async () => {
     await rig?.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   /** Transfers of several writers at once; every tenth is rolled back, some are large. */

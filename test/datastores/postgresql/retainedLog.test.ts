@@ -5,7 +5,6 @@ import type pg from 'pg';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { Fault } from '../../../src/errors.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 import { until } from '../../support/sqlitePrograms.js';
 
 const FULL = new Fault('STORAGE_FULL', 'The storage is full');
@@ -13,11 +12,9 @@ const FULL = new Fault('STORAGE_FULL', 'The storage is full');
 describe('PostgreSQL: log that a source has to keep', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
-  let cleanups: (() => unknown)[] = [];
 
   beforeEach(async () => {
-    cleanups = [];
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }), {
+    rig = await PostgresRig.alone({
       autovacuum: 'off',
       min_wal_size: '32MB',
       max_wal_size: '64MB',
@@ -30,7 +27,6 @@ describe('PostgreSQL: log that a source has to keep', { skip: withoutPostgresql,
 
   afterEach(async () => {
     await rig.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   /** About 4 MB of log in one commit. */

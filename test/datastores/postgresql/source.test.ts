@@ -7,22 +7,18 @@ import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/po
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { Fault } from '../../../src/errors.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 
 describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
-  const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    const directory = await scratchDir({ after: (work) => cleanups.push(work as () => unknown) });
-    rig = await PostgresRig.start(directory, { max_connections: '500', max_prepared_transactions: '7' });
+    rig = await PostgresRig.alone({ max_connections: '500', max_prepared_transactions: '7' });
     client = await rig.connect();
   });
 
   after(async () => {
     await rig?.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   async function refusal(uri: string): Promise<Fault> {

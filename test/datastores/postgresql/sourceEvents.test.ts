@@ -8,17 +8,14 @@ import type pg from 'pg';
 import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 import { until } from '../../support/sqlitePrograms.js';
 
 describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
-  let cleanups: (() => unknown)[] = [];
 
   beforeEach(async () => {
-    cleanups = [];
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }), {
+    rig = await PostgresRig.alone({
       autovacuum: 'off',
     });
     client = await rig.connect();
@@ -27,7 +24,6 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
 
   afterEach(async () => {
     await rig.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   const data = () => path.join(rig.directory, 'source/data');

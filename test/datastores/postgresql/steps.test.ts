@@ -10,7 +10,6 @@ import { Fault } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 
 const disk = tinyDisk();
 
@@ -18,10 +17,9 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
   let rig: PostgresRig;
   let base: StoredBackup;
   let cut: Cut;
-  const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }));
+    rig = await PostgresRig.alone();
     const client = await rig.connect();
     const capture = await rig.capture();
     base = await rig.backup(capture);
@@ -40,7 +38,6 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
 
   after(async () => {
     await rig?.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   /** Every PostgreSQL process whose arguments name a directory. */

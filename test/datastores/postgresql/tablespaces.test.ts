@@ -9,15 +9,13 @@ import type pg from 'pg';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
 import { PostgresRig, type Recovered, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
-import { scratchDir } from '../../support/scratch.js';
 
 describe('PostgreSQL: a source with tablespaces', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
-  const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }), {
+    rig = await PostgresRig.alone({
       autovacuum: 'off',
     });
     client = await rig.connect();
@@ -25,7 +23,6 @@ describe('PostgreSQL: a source with tablespaces', { skip: withoutPostgresql, tim
 
   after(async () => {
     await rig?.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   const outside = () => path.join(rig.directory, 'outside');

@@ -8,7 +8,6 @@ import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore
 import { type Instant, instant } from '../../../src/instant.js';
 import { PostgresRig, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 import { poured } from '../../support/poured.js';
-import { scratchDir } from '../../support/scratch.js';
 
 /** The parts of a backup whose data directory says that it is of another major. */
 async function withMajor(base: StoredBackup, major: string): Promise<StoredBackup['parts']> {
@@ -28,10 +27,9 @@ describe('PostgreSQL: targets', { skip: withoutPostgresql, timeout: 180_000 }, (
   let capture: LogCapture;
   let base: StoredBackup;
   let client: pg.Client;
-  const cleanups: (() => unknown)[] = [];
 
   before(async () => {
-    rig = await PostgresRig.start(await scratchDir({ after: (work) => cleanups.push(work as () => unknown) }), {
+    rig = await PostgresRig.alone({
       autovacuum: 'off',
     });
     client = await rig.connect();
@@ -42,7 +40,6 @@ describe('PostgreSQL: targets', { skip: withoutPostgresql, timeout: 180_000 }, (
 
   after(async () => {
     await rig?.close();
-    for (const cleanup of cleanups) await cleanup();
   });
 
   const numbers = async (of: pg.Client) =>

@@ -4,7 +4,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import type {
@@ -57,12 +58,27 @@ export class PostgresRig {
   private readonly clients: pg.Client[] = [];
   private recoveries = 0;
 
+  /** What goes with the rig. */
+  private away = async (): Promise<void> => {};
+
   private constructor(
     readonly directory: string,
     readonly server: ManagedServer,
     readonly instance: InstanceHandle,
   ) {
     this.archive = new PlainArchive(path.join(directory, 'archive'));
+  }
+
+  /** In a directory of its own, which goes when the rig is closed. */
+  static async alone(settings: Record<string, string> = {}): Promise<PostgresRig> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'pitr-test-'));
+    const away = () => rm(directory, { recursive: true, force: true });
+    const rig = await PostgresRig.start(directory, settings).catch(async (error) => {
+      await away();
+      throw error;
+    });
+    rig.away = away;
+    return rig;
   }
 
   /** @param settings in effect from the first start that serves */
@@ -212,6 +228,7 @@ export class PostgresRig {
     await this.endClients();
     await this.driver.close();
     await this.server.stop();
+    await this.away();
   }
 
   private async privateUri(handle: InstanceHandle): Promise<string> {
