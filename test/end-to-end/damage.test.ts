@@ -3,16 +3,7 @@
  * nothing, and what can't be recovered any more is advertised no more, while everything else still can.
  */
 import assert from 'node:assert/strict';
-import {
-  appendFileSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -26,6 +17,7 @@ import {
   recoveryIs,
   type Window,
 } from '../support/apiCalls.js';
+import { type Damage, damages } from '../support/damages.js';
 import { seeded, seeds } from '../support/seed.js';
 import { type Service, startService } from '../support/service.js';
 import { until } from '../support/sqlitePrograms.js';
@@ -34,26 +26,7 @@ import { assertExact, assertPrefix, contentOf, type Story, tellStory, traces } f
 const entry = fileURLToPath(new URL('../support/sweptService.js', import.meta.url));
 const long = process.env.PITR_TEST_LONG === '1';
 
-const damages = {
-  'first byte': (file: string) => flip(file, () => 0),
-  'last byte': (file: string) => flip(file, (size) => size - 1),
-  'random bytes': (file: string, random: () => number) => {
-    for (let i = 0; i < 3; i += 1) flip(file, (size) => Math.floor(random() * size));
-  },
-  'cut short': (file: string, random: () => number) =>
-    truncateSync(file, Math.floor(random() * readFileSync(file).length)),
-  extended: (file: string) => appendFileSync(file, 'x'),
-  deleted: (file: string) => rmSync(file),
-};
-type Damage = keyof typeof damages;
 type Case = [object: 'manifest' | 'part' | 'first segment' | 'last segment', damage: Damage];
-
-function flip(file: string, where: (size: number) => number): void {
-  const bytes = readFileSync(file);
-  const at = where(bytes.length);
-  bytes.writeUInt8(bytes.readUInt8(at) ^ 0x20, at);
-  writeFileSync(file, bytes);
-}
 
 /** Every kind for every object in the long run; a few of each otherwise. */
 const cases: Case[] = long

@@ -1,11 +1,12 @@
 /** Backups that stand on others: taken from the archive, planned with where that is cheaper, exact, and kept together. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
   type BackupAnswer,
+  backupEnded,
   beginBackup,
   createInstance,
   deleteInstance,
@@ -17,10 +18,12 @@ import {
   recoveryIs,
   takeBackup,
 } from '../support/apiCalls.js';
+import { damages } from '../support/damages.js';
+import { seeded, seeds } from '../support/seed.js';
 import { GraphqlError, type Service, startService } from '../support/service.js';
 import { ask, start } from '../support/sqlitePrograms.js';
 import type { Disturbance } from '../support/sweptService.js';
-import { committed, contentOf, hashAfter } from '../support/writtenStory.js';
+import { committed, contentOf, hashAfter, traces } from '../support/writtenStory.js';
 
 const sweptService = fileURLToPath(new URL('../support/sweptService.js', import.meta.url));
 
@@ -127,25 +130,40 @@ test('a backup on another is refused without one, and keeps the other from being
   }
 });
 
-test('a damaged one is named, and the next recovery does without it', async (t) => {
+test('whatever happens to one is named, and the next recovery does without it', { timeout: 240_000 }, async (t) => {
   const service = await startService(t);
+  const random = seeded(seeds(t).at(-1) ?? 1);
   const chain = await chained(t, service);
-  const storage = path.join(service.home, 'storage');
-  const part = readdirSync(storage, { recursive: true, encoding: 'utf8' }).find(
-    (name) => name.includes(`${chain.one.id}/parts/`) && name.endsWith('00000000'),
-  );
-  assert.ok(part);
-  const bytes = readFileSync(path.join(storage, part));
-  bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 4, bytes.length >> 1);
-  writeFileSync(path.join(storage, part), bytes);
-  const ended = await recoveryEnded(service, (await recover(service, chain.id)).id);
-  assert.equal(ended.state, 'FAILED');
-  assert.equal(ended.error?.code, 'BACKUP_CORRUPT');
-  assert.equal(ended.error.details?.object, part);
-  assert.equal(ended.instance, null);
+  const expected = committed(chain.logs);
+  for (const object of ['manifest', 'parts/00000000']) {
+    for (const [what, damage] of Object.entries(damages)) {
+      await t.test(`${object}: ${what}`, async () => {
+        const { id } = await takeBackup(service, chain.id, 'DIFFERENTIAL');
+        const key = `instances/${chain.id}/backups/${id}/${object}`;
+        const before = traces(service);
+        damage(path.join(service.home, 'storage', key), random);
+        const asked = await recover(service, chain.id);
+        assert.deepEqual(
+          asked.plan.incrementals.map((each) => each.id),
+          [id],
+        );
+        const ended = await recoveryEnded(service, asked.id);
+        assert.equal(ended.state, 'FAILED');
+        assert.equal(ended.error?.code, 'BACKUP_CORRUPT', JSON.stringify(ended.error));
+        assert.equal(ended.error.details?.object, key);
+        assert.ok(ended.error.hint);
+        assert.equal(ended.instance, null);
+        assert.deepEqual(traces(service), before);
+        assert.equal((await backupEnded(service, id)).state, 'FAILED');
+      });
+    }
+  }
   const again = await recovered(t, service, chain, {});
-  assert.equal(again.content.n, committed(chain.logs));
-  assert.deepEqual(again.plan.incrementals, []);
+  assert.equal(again.content.n, expected);
+  assert.deepEqual(
+    again.plan.incrementals.map(({ id }) => id),
+    [chain.one.id, chain.two.id],
+  );
 });
 
 test('killed between any two of its steps, a recovery by a chain goes on and is exact', {
