@@ -259,7 +259,6 @@ export interface CatalogReader {
   backupsOn(instanceId: string, parentId: string): Promise<string[]>;
   backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
 
-  stretch(id: string): Promise<StretchRecord | null>;
   stretchByName(instanceId: string, name: string): Promise<StretchRecord | null>;
   /** Of several instances at once, by (instance, number). */
   stretches(instanceIds: readonly string[]): Promise<StretchRecord[]>;
