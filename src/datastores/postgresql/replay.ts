@@ -178,7 +178,16 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     // Whatever ends this server early, the backup is unpacked again; in the end everything is synced at once.
     fsync: 'off',
     autovacuum: 'off',
-    shared_buffers: '256MB',
+    // What does not fit is in the system's cache, and what does has to be written at the end while nothing else is done.
+    shared_buffers: '64MB',
+    // What would be fetched ahead is in the system's cache: it has just been written there.
+    recovery_prefetch: 'off',
+    // One process replays; another one writes the pages that it changed, so that it need not do that itself.
+    bgwriter_delay: '10ms',
+    bgwriter_lru_maxpages: '1000',
+    bgwriter_lru_multiplier: '10',
+    // Replayed log would be kept to be written over, and go to the disk with everything else in the end.
+    wal_recycle: 'off',
     // Replayed log is removed no sooner than this.
     max_wal_size: '4GB',
     checkpoint_timeout: '1h',
