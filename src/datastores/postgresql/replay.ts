@@ -21,6 +21,7 @@ import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirec
 import { withSession } from './session.js';
 import { writeAccess, writeOwned, writeSettings } from './settings.js';
 import { WalFeed } from './walFeed.js';
+import { WriteBack } from './writeBack.js';
 
 /** A replay that shows no sign of life for so long has hung. */
 const SILENCE_MS = 30 * 60_000;
@@ -79,6 +80,7 @@ export async function replayLog(
     if (at !== null) context.progress.replayedTo(at);
   };
   let prepared = 0;
+  const writeBack = new WriteBack(path.join(places.data, 'base'));
   const kill = () => server.child.kill('SIGQUIT');
   signal.addEventListener('abort', kill);
   try {
@@ -105,7 +107,7 @@ export async function replayLog(
   } finally {
     signal.removeEventListener('abort', kill);
     stopping.abort();
-    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
+    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000).finally(() => writeBack.end());
     await rm(place.socketDir, { recursive: true, force: true });
   }
   // Once for the backup and the replay together: file by file, and twice, it took longer than both.
