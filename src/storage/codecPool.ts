@@ -16,9 +16,12 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** Little of what a thread makes lives long, and none of it is large. */
+const resourceLimits = { maxYoungGenerationSizeMb: 4 };
+
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
 class Seat {
-  private readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url));
+  private readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url), { resourceLimits });
   readonly waiting = new Map<number, Waiter>();
   objects = 0;
   private gone: Fault | null = null;

@@ -1,7 +1,7 @@
 /** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
 import { createHash, type Hash } from 'node:crypto';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
 import type { StoredObject, ThreadSink } from '../model.js';
@@ -35,9 +35,9 @@ export interface CodecReply {
  * LZ4 leaves a buffer behind for every block, outside V8's heap where V8 does not count it: left to itself it collects
  * them after hundreds of megabytes. One collection of the youngest takes a fraction of a millisecond in a thread this small.
  */
-const BYTES_PER_COLLECTION = 4 * 1024 * 1024;
+const BYTES_PER_COLLECTION = 2 * 1024 * 1024;
 setFlagsFromString('--expose-gc');
-const collect: (options: { type: 'minor' }) => void = runInNewContext('gc');
+const collect: (options: { type: 'minor' | 'major' }) => void = runInNewContext('gc');
 let collectAt = BYTES_PER_COLLECTION;
 
 /**
@@ -45,7 +45,7 @@ let collectAt = BYTES_PER_COLLECTION;
  * every 4 KiB: several times what decoding it does. Once it has freed a larger one it keeps what is up to that size and
  * up to twice as much in all (mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold). Other allocators just allocate.
  */
-const KEPT_BY_MALLOC_BYTES = 12 * 1024 * 1024;
+const KEPT_BY_MALLOC_BYTES = 2 * 1024 * 1024;
 function keepFreedBuffers(): void {
   Buffer.allocUnsafeSlow(KEPT_BY_MALLOC_BYTES);
 }
@@ -85,6 +85,7 @@ async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Pro
     });
   } finally {
     source.close();
+    collectTheOld();
   }
 }
 
@@ -92,6 +93,23 @@ function collectNowAndThen(): void {
   if (bytesOfLz4Results() < collectAt) return;
   collectAt = bytesOfLz4Results() + BYTES_PER_COLLECTION;
   collect({ type: 'minor' });
+}
+
+/** What sinks leave behind grows old under so many collections of the youngest, and V8 lets dozens of megabytes of it lie. */
+const OLD_GARBAGE_BYTES = 8 * 1024 * 1024;
+let collectOldAt = held() + OLD_GARBAGE_BYTES;
+
+function collectTheOld(): void {
+  if (held() < collectOldAt) return;
+  // What the first finds unreachable holds on to more until its finalizers have run.
+  collect({ type: 'major' });
+  collect({ type: 'major' });
+  collectOldAt = held() + OLD_GARBAGE_BYTES;
+}
+
+function held(): number {
+  const { used_heap_size, external_memory } = getHeapStatistics();
+  return used_heap_size + external_memory;
 }
 
 type Synchronous = Exclude<CodecRequest, { op: 'pourFile' }>;

@@ -14,7 +14,7 @@ import { writeWholeSync } from '../durable.js';
 import { Turns } from '../turns.js';
 import { PageSet } from './pageSet.js';
 
-/** Pages are written in pieces that stay in the processor's cache on the way. */
+/** Pages are written in pieces that stay in the processor's cache on the way; none is longer than half of one. */
 const batchBytes = 128 << 10;
 /** Of the index, read or written at once: 16 MiB of a database with pages of 4 KiB. */
 const indexWindowBytes = 16 << 10;
@@ -42,7 +42,13 @@ export interface PlacedPages {
   places: Uint32Array;
 }
 
-/** Appends pages to the file that all share, and remembers where. */
+/**
+ * Batches that are not in use, on each thread. One made for every segment would be garbage that V8 leaves lying until
+ * there is much of it.
+ */
+const batches: Buffer[] = [];
+
+/** Appends pages to the file that all share, and remembers where. To be closed. */
 export class PageAppender {
   private readonly batch: Buffer;
   private readonly places: Int32Array;
@@ -55,7 +61,7 @@ export class PageAppender {
     private readonly file: number,
     private readonly shared: SharedPages,
   ) {
-    this.batch = Buffer.allocUnsafeSlow(Math.max(batchBytes, shared.pageSize));
+    this.batch = batches.pop() ?? Buffer.allocUnsafeSlow(batchBytes);
     this.places = new Int32Array(shared.places);
     this.turns = new Turns(shared.turns);
   }
@@ -71,6 +77,10 @@ export class PageAppender {
   end(): PlacedPages {
     this.flush();
     return { numbers: Uint32Array.from(this.numbers.splice(0)), places: Uint32Array.from(this.at.splice(0)) };
+  }
+
+  close(): void {
+    batches.push(this.batch);
   }
 
   private flush(): void {
@@ -204,6 +214,7 @@ export class NewerPages {
   /** Lets go of the files, which go with their directory: removing them here would hold up the service's thread. */
   close(): void {
     if (this.open) {
+      this.own.close();
       closeSync(this.pages);
       closeSync(this.index);
     }
