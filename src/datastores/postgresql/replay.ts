@@ -107,9 +107,11 @@ export async function replayLog(
   } finally {
     signal.removeEventListener('abort', kill);
     stopping.abort();
-    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000).finally(() => writeBack.end());
+    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
     await rm(place.socketDir, { recursive: true, force: true });
+    await writeBack.stop();
   }
+  writeBack.demandWritten();
   // Once for the backup and the replay together: file by file, and twice, it took longer than both.
   await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
     runAs: null,

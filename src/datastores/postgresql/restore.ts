@@ -40,7 +40,8 @@ export async function restoreBase(context: RecoveryContext, binaries: Binaries, 
   const archives = await archivePlaces(state, places.data, runAs);
   const writeBack = new WriteBack(places.data);
   const unpacked = { parts: base.parts, archives, starts: state.starts ?? null, owner: runAs };
-  await unpack(unpacked, signal).finally(() => writeBack.end());
+  await unpack(unpacked, signal).finally(() => writeBack.stop());
+  writeBack.demandWritten();
   for (const directory of [places.data, scratch, target.home]) await handOver(directory, runAs);
   // It would link the tablespaces to the source's own directories.
   await rm(path.join(places.data, 'tablespace_map'), { force: true });

@@ -5,6 +5,7 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { Fault } from '../../errors.js';
 
 /** Small files together are little, and there are many. */
 const LEAST_BYTES = 1024 * 1024;
@@ -24,14 +25,26 @@ export class WriteBack {
     this.running = this.run();
   }
 
-  /**
-   * Stops. The system tells of a failed write only once, and here it may have told it to nobody else.
-   * @throws what failed
-   */
-  async end(): Promise<void> {
+  /** Never rejects. */
+  async stop(): Promise<void> {
     this.stopping.abort();
     await this.running;
-    if (this.failure) throw this.failure.error;
+  }
+
+  /**
+   * The system tells of a failed write only once, and here it may have told it to nobody else.
+   * @throws Fault STORAGE_FULL, INTERNAL where a write failed
+   */
+  demandWritten(): void {
+    if (!this.failure) return;
+    const { code, message } = this.failure.error as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') {
+      throw new Fault('INTERNAL', `The disk did not take the copy: ${message}`, { cause: this.failure.error });
+    }
+    throw new Fault('STORAGE_FULL', `There is no room for the copy: ${message}`, {
+      hint: 'Make room where the service keeps its instances, and recover again.',
+      cause: this.failure.error,
+    });
   }
 
   private async run(): Promise<void> {

@@ -42,7 +42,8 @@ describe('PostgreSQL: write-back beside a recovery', { timeout: 60_000 }, () => 
     const changed = new Date(Date.now() + 5_000);
     await utimes(path.join(directory, 'base/5/large'), changed, changed);
     await seen.until(3);
-    await writeBack.end();
+    await writeBack.stop();
+    writeBack.demandWritten();
     assert.deepEqual(seen.names, ['large', 'later', 'large']);
   });
 
@@ -59,15 +60,32 @@ describe('PostgreSQL: write-back beside a recovery', { timeout: 60_000 }, () => 
     });
     // Once more in a later round, which the disk takes.
     while (seen.names.filter((name) => name === 'failing').length < 2) await seen.until(seen.names.length + 1);
-    await assert.rejects(writeBack.end(), /the disk refused/);
+    await writeBack.stop();
+    assert.throws(() => writeBack.demandWritten(), { code: 'INTERNAL', message: /the disk refused/ });
+  });
+
+  test('a disk that is full is told as that', async (t) => {
+    const directory = await scratchDir(t);
+    await writeFile(path.join(directory, 'large'), LARGE);
+    const seen = recorder();
+    const writeBack = new WriteBack(directory, async (file) => {
+      await seen.sync(file);
+      throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    });
+    await seen.until(1);
+    await writeBack.stop();
+    assert.throws(() => writeBack.demandWritten(), { code: 'STORAGE_FULL' });
   });
 
   test('it ends where there is nothing, and what it does to real files is no error', async (t) => {
     const directory = await scratchDir(t);
-    await new WriteBack(path.join(directory, 'nowhere')).end();
+    const nothing = new WriteBack(path.join(directory, 'nowhere'));
+    await nothing.stop();
+    nothing.demandWritten();
     await writeFile(path.join(directory, 'large'), LARGE);
     const writeBack = new WriteBack(directory);
     await rm(path.join(directory, 'large'));
-    await writeBack.end();
+    await writeBack.stop();
+    writeBack.demandWritten();
   });
 });
