@@ -186,6 +186,7 @@ export class WalCapture implements LogCapture {
     if (this.stopping.signal.aborted) return;
     this.retainedBytes = seen?.retainedBytes ?? null;
     this.handover.synchronous = seen?.synchronous === true && this.stream !== null;
+    this.stream?.setPrompt(this.handover.synchronous);
     if (this.handover.synchronous) this.handover.soon();
     const stuck = this.handover.stuck || this.stretchRefused;
     if (stuck && seen && seen.retainedBytes > this.retainBytes) await this.letGo();
