@@ -110,7 +110,7 @@ export class WalReader {
       }
       if (this.headerMissing > 0) {
         const taken = Math.min(left, this.headerMissing);
-        bytes.copy(this.pageHeader, this.headerSize - this.headerMissing, at, at + taken);
+        copyFew(bytes, at, taken, this.pageHeader, this.headerSize - this.headerMissing);
         this.headerMissing -= taken;
         at += this.advance(taken);
         if (this.headerMissing === 0) this.beginPage();
@@ -194,7 +194,7 @@ export class WalReader {
     }
     if (this.recordRead < RECORD_HEADER) {
       const taken = Math.min(left, RECORD_HEADER - this.recordRead);
-      bytes.copy(this.header, this.recordRead, at, at + taken);
+      copyFew(bytes, at, taken, this.header, this.recordRead);
       this.recordRead += taken;
       // The length stands in the first four bytes, which always lie on the record's first page.
       if (this.recordRead >= 4) this.recordLength = this.header.readUInt32LE(0);
@@ -262,6 +262,11 @@ export function dataAt(body: Buffer): number {
     else if (id === 254) return at + 5;
     else throw new WalFormatError(`block ${id} in a record that has none`);
   }
+}
+
+/** For a few bytes this is much quicker than Buffer.copy. */
+function copyFew(from: Buffer, at: number, count: number, to: Buffer, toAt: number): void {
+  for (let i = 0; i < count; i++) to[toAt + i] = from[at + i] ?? 0;
 }
 
 /** As 2^53 is far beyond every log, numbers do; they are much quicker than BigInts. */
