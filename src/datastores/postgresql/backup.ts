@@ -11,10 +11,16 @@ import type { Progress } from './walBuffer.js';
 const FENCES = 10;
 /** 1 had no `archives`: everything was one. */
 const STATE_VERSION = 2;
+/** Of backups that were rolled forward: what reads only version 2 must not touch them. */
+export const ROLLED_VERSION = 3;
 
 /** What a restore needs to know of the source. */
 export interface BaseState {
-  version: typeof STATE_VERSION;
+  /**
+   * ROLLED_VERSION: the data directory of a server that was shut down in its recovery. It has no backup_label: replay goes
+   * on from its control file.
+   */
+  version: typeof STATE_VERSION | typeof ROLLED_VERSION;
   major: number;
   systemId: string;
   timeline: number;
@@ -76,7 +82,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
 /** @throws Fault VERSION_MISMATCH for a state that another release wrote */
 export function baseState(facts: BackupFacts): BaseState {
   const state = facts.state as unknown as BaseState;
-  if (facts.state.version === STATE_VERSION) return state;
+  if (facts.state.version === STATE_VERSION || facts.state.version === ROLLED_VERSION) return state;
   if (facts.state.version === 1) {
     return { ...state, version: STATE_VERSION, archives: [{ tablespace: null, bytes: facts.sizeBytes }] };
   }

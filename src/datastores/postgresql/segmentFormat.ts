@@ -65,18 +65,19 @@ export async function readSegment(segment: StoredSegment, reader: SegmentReader)
   if (head || lsn !== segment.last) throw corrupt(segment, `it ends at ${formatLsn(lsn)}`);
 }
 
-/** Reads a segment's records; see WalReader for the two callbacks. @throws as readSegment */
+/** Reads a segment's records; see WalReader for the callbacks. @throws as readSegment */
 export async function readRecords(
   segment: StoredSegment,
   onCommit: ConstructorParameters<typeof WalReader>[2],
   onRecord?: ConstructorParameters<typeof WalReader>[3],
+  onCheckpoint?: ConstructorParameters<typeof WalReader>[5],
 ): Promise<SegmentHeader> {
   let records: WalReader | null = null;
   let found: SegmentHeader | null = null;
   await readSegment(segment, {
     header: (header) => {
       found = header;
-      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord);
+      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord, undefined, onCheckpoint);
     },
     bytes: (_, bytes) => {
       try {

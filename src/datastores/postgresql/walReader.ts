@@ -22,6 +22,8 @@ const POSTGRES_EPOCH = 946_684_800_000_000n;
 const RMGR_XLOG = 0;
 const RMGR_TRANSACTION = 1;
 const RMGR_TABLESPACE = 5;
+const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
+const XLOG_CHECKPOINT_ONLINE = 0x10;
 const XLOG_SWITCH = 0x40;
 const CONTINUES_RECORD = 0x0001;
 
@@ -30,6 +32,13 @@ export interface WalCommit {
   start: number;
   end: number;
   at: Instant;
+}
+
+/** A checkpoint of the server's; a restart point of a replay can be made of it. */
+export interface WalCheckpoint {
+  end: number;
+  /** Where a replay from it begins. */
+  redo: number;
 }
 
 /** The newest complete record. Two logs that agree in it, and in where it lies, are the same log up to there. */
@@ -75,6 +84,7 @@ export class WalReader {
    * @param start an LSN at which a record begins, or the start of a WAL file
    * @param onRecord called for every complete record, with where it begins and ends
    * @param onTablespace called for every record of tablespaces made and dropped
+   * @param onCheckpoint called for every checkpoint
    */
   constructor(
     start: number,
@@ -82,6 +92,7 @@ export class WalReader {
     private readonly onCommit: (commit: WalCommit) => void,
     private readonly onRecord: (start: number, end: number) => void = () => {},
     private readonly onTablespace: (record: WalRecord) => void = () => {},
+    private readonly onCheckpoint: (checkpoint: WalCheckpoint) => void = () => {},
   ) {
     this.position = start;
     this.recordEnd = start;
@@ -183,8 +194,13 @@ export class WalReader {
     if (this.last && Number(this.header.readBigUInt64LE(8)) !== this.last.start) {
       throw this.wrong('a record that does not follow the one before it', start);
     }
-    const kept = this.header[17] === RMGR_TRANSACTION || this.header[17] === RMGR_TABLESPACE;
+    const kept = this.header[17] === RMGR_TRANSACTION || this.header[17] === RMGR_TABLESPACE || this.isCheckpoint();
     this.body = kept ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
+  }
+
+  private isCheckpoint(): boolean {
+    const kind = (this.header[16] ?? 0) & 0xf0;
+    return this.header[17] === RMGR_XLOG && (kind === XLOG_CHECKPOINT_ONLINE || kind === XLOG_CHECKPOINT_SHUTDOWN);
   }
 
   private endRecord(): void {
@@ -207,6 +223,10 @@ export class WalReader {
     if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged record', start);
     if (this.header[17] === RMGR_TABLESPACE) {
       this.onTablespace({ start, header: Buffer.from(this.header), body });
+      return;
+    }
+    if (this.header[17] === RMGR_XLOG) {
+      this.onCheckpoint({ end, redo: Number(body.readBigUInt64LE(dataAt(body))) });
       return;
     }
     const kind = (this.header[16] ?? 0) & 0x70;
