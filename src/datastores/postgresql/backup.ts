@@ -6,6 +6,7 @@ import { WalCapture } from './capture.js';
 import { formatLsn, positionAt, segmentFloor } from './lsn.js';
 import { withSession } from './session.js';
 import { readSettings, type Settings } from './settings.js';
+import type { PartStarts } from './unpack.js';
 import type { Progress } from './walBuffer.js';
 
 const FENCES = 10;
@@ -34,6 +35,8 @@ export interface BaseState {
   history: string | null;
   /** What the content consists of, one after another, the data directory last. */
   archives: BaseArchive[];
+  /** For parts to be unpacked side by side; older backups lack it, and a reader that does not know it needs it not. */
+  starts?: PartStarts;
 }
 
 export async function takeBackup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts> {
@@ -68,6 +71,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
     startLsn: formatLsn(written.start),
     history: timeline > 1 ? await capture.history(timeline) : null,
     archives: written.archives,
+    starts: written.starts,
   };
   return {
     // From the beginning of the file: the server replays whole files only.
@@ -103,6 +107,7 @@ interface Written {
   start: number;
   timeline: number;
   archives: BaseArchive[];
+  starts: PartStarts;
 }
 
 async function streamBase(request: BackupRequest, capture: WalCapture, sink: BackupSink): Promise<Written> {
@@ -121,7 +126,8 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
-    await sink.write(content());
+    const partBytes = await stream.begin();
+    await sink.write(content(), partBytes);
   } catch (error) {
     signal.throwIfAborted();
     throw error;
@@ -129,10 +135,10 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
     signal.removeEventListener('abort', abort);
     stream.close();
   }
-  const { start, archives } = stream;
+  const { start, archives, marks } = stream;
   // The data directory comes last.
   if (!start || archives.at(-1)?.tablespace !== null) throw broken('the server did not send its data directory');
-  return { start: start.lsn, timeline: start.timeline, archives };
+  return { start: start.lsn, timeline: start.timeline, archives, starts: marks.noted };
 }
 
 function stretchOf(capture: WalCapture): Progress {

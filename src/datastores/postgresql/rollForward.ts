@@ -14,6 +14,7 @@ import type { Binaries } from './binaries.js';
 import { readControl } from './control.js';
 import { archiveOf, trim } from './dataArchive.js';
 import { formatLsn, positionAt, segmentFloor, serverLsn } from './lsn.js';
+import { PartMarks, partBytesOf } from './partMarks.js';
 import type { RunAs } from './processes.js';
 import { replayUpToCut } from './replay.js';
 import { restoreBase, scratchPlaces } from './restore.js';
@@ -37,14 +38,16 @@ export async function rollForward(
   requireGain(redo, request, state);
   await rm(places.feed, { recursive: true, force: true });
   await trim(places.data);
+  const marks = new PartMarks(partBytesOf(base.facts.sizeBytes));
   let bytes = 0;
   async function* content(): AsyncIterable<Buffer> {
     for await (const chunk of archiveOf(places.data, signal)) {
       bytes += chunk.length;
+      marks.push(chunk);
       yield chunk;
     }
   }
-  await sink.write(content());
+  await sink.write(content(), marks.partBytes);
   const { major, systemId, timeline, segmentSize, user, settings, history } = state;
   const rolled: BaseState = {
     version: ROLLED_VERSION,
@@ -52,6 +55,7 @@ export async function rollForward(
     startLsn: formatLsn(redo),
     // Its tablespaces are directories in it.
     archives: [{ tablespace: null, bytes }],
+    starts: marks.noted,
   };
   return {
     replayAfter: positionAt(cut.position.stretch, segmentFloor(redo, segmentSize)),

@@ -1,8 +1,9 @@
 /** Runs beside the codec: writes a part of a base into the new database file, with newer pages in the place of its own. */
 import { closeSync, openSync } from 'node:fs';
 import type { OpenSink } from '../../model.js';
-import { type PageFiles, PagePatch, writeAll } from './newerPages.js';
-import { Turns } from './turns.js';
+import { writeWholeSync } from '../durable.js';
+import { Turns } from '../turns.js';
+import { type PageFiles, PagePatch } from './newerPages.js';
 
 export const mergeSinkModule = import.meta.url;
 
@@ -39,7 +40,7 @@ export const open: OpenSink = (argument) => {
       patch.apply(kept, at);
       turn.take(() => {
         for (let from = 0; from < kept.length; from += pieceBytes) {
-          writeAll(out, kept.subarray(from, from + pieceBytes), at + from);
+          writeWholeSync(out, kept.subarray(from, from + pieceBytes), at + from);
         }
       });
       at += bytes.length;

@@ -8,15 +8,15 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { LogPosition } from '../../model.js';
 import type { RecoveryContext, StoredPart } from '../datastore.js';
+import { inParallel } from '../inParallel.js';
+import { Turns } from '../turns.js';
 import { type FullBackupState, fullBackupState } from './backupState.js';
 import { gatherLog } from './gatherLog.js';
-import { inParallel } from './inParallel.js';
 import { type MergeArgument, mergeSinkModule } from './mergeSink.js';
 import { type NewerPages, PagePatch } from './newerPages.js';
 import { addPages } from './pageBackup.js';
 import { position } from './position.js';
 import { scopeOf } from './replayScope.js';
-import { Turns } from './turns.js';
 import { WrittenFile } from './writtenFile.js';
 
 /** Parts read at the same time: hashing, decompression and writing of each run on threads of their own. */
