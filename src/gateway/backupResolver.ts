@@ -60,6 +60,18 @@ export class BackupResolver {
     return parentId === null ? null : findBackup(context, parentId);
   }
 
+  @FieldResolver(() => DatabaseBackup, {
+    nullable: true,
+    description:
+      'The older full backup that this full one was rolled forward from along the archived log, without the database; null where it was taken of the database. It does not stand on it: either can be deleted.',
+  })
+  madeFrom(
+    @Root() { madeFromId }: DatabaseBackup,
+    @Ctx() context: GatewayContext,
+  ): Promise<DatabaseBackup | null> | null {
+    return madeFromId === null ? null : findBackup(context, madeFromId);
+  }
+
   @FieldResolver(() => [DatabaseBackup], {
     description: 'This backup and every one it stands on, the full one first.',
   })
@@ -80,15 +92,21 @@ export class BackupResolver {
   @RequiresRole('operator')
   @Mutation(() => DatabaseBackup, {
     description:
-      'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have.',
+      'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have; with fromArchive as a recovery to the latest point would be.',
   })
   async takeBackup(
     @Ctx() { services, caller }: GatewayContext,
     @Arg('instanceId', () => ID, { description: 'The instance to back up.' }) instanceId: string,
     @Arg('type', () => BackupType, { defaultValue: BackupType.FULL, description: 'How much it is to hold.' })
     type: BackupTypeName,
+    @Arg('fromArchive', () => Boolean, {
+      defaultValue: false,
+      description:
+        'Make a FULL one of an older one and the archived log, without the database, which may be down or deleted. It shortens the log that recoveries have to replay. PostgreSQL only.',
+    })
+    fromArchive: boolean,
   ): Promise<DatabaseBackup> {
-    return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type));
+    return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type, fromArchive));
   }
 
   @RequiresRole('admin')
