@@ -94,15 +94,14 @@ export class BackupService implements BackupOperations {
     return this.options.catalog.read.startingPoints({ instanceId, before }, page);
   }
 
-  async take(caller: Caller, instanceId: string, type: BackupType, fromArchive = false): Promise<BackupRecord> {
+  async take(caller: Caller, instanceId: string, type: BackupType): Promise<BackupRecord> {
     const instance = await this.requireInstance(caller, instanceId);
-    const datastore = this.options.datastores.get(instance.datastore);
-    if (fromArchive) return this.takeFromArchive(instance, type);
     if (instance.state !== 'ACTIVE') {
       throw new Fault('INSTANCE_NOT_READY', `The instance is ${instance.state}`, {
         hint: 'Backups are taken of instances that are ACTIVE.',
       });
     }
+    const datastore = this.options.datastores.get(instance.datastore);
     if (!datastore.backupTypes.includes(type)) {
       const hint = `Take one of: ${datastore.backupTypes.join(', ')}.`;
       throw invalidArgument('type', `${datastore.name} has no ${type} backups here`, hint);
@@ -114,14 +113,11 @@ export class BackupService implements BackupOperations {
   }
 
   /** The database itself may be down, or gone. */
-  private async takeFromArchive(instance: InstanceRecord, type: BackupType): Promise<BackupRecord> {
-    if (type !== 'FULL') {
-      const hint = 'Leave out one of fromArchive and type.';
-      throw invalidArgument('fromArchive', `What is made of a full backup and the archive is FULL, not ${type}`, hint);
-    }
+  async takeFromArchive(caller: Caller, instanceId: string): Promise<BackupRecord> {
+    const instance = await this.requireInstance(caller, instanceId);
     if (!this.options.datastores.get(instance.datastore).rollForward) {
-      const hint = 'Leave fromArchive out.';
-      throw invalidArgument('fromArchive', `${instance.datastore} has no full backups made of the archive`, hint);
+      const hint = 'Take one of the database itself with takeBackup.';
+      throw invalidArgument('instanceId', `${instance.datastore} has no backups that are made of the archive`, hint);
     }
     return this.runs.enqueue(instance, await this.planRoll(instance), this.options.quotas);
   }

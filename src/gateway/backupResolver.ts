@@ -92,21 +92,28 @@ export class BackupResolver {
   @RequiresRole('operator')
   @Mutation(() => DatabaseBackup, {
     description:
-      'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have; with fromArchive as a recovery to the latest point would be.',
+      'Answers at once with a RUNNING backup. Refused with INSTANCE_NOT_FOUND, INSTANCE_NOT_READY, or INVALID_ARGUMENT for a type the datastore does not have.',
   })
   async takeBackup(
     @Ctx() { services, caller }: GatewayContext,
     @Arg('instanceId', () => ID, { description: 'The instance to back up.' }) instanceId: string,
     @Arg('type', () => BackupType, { defaultValue: BackupType.FULL, description: 'How much it is to hold.' })
     type: BackupTypeName,
-    @Arg('fromArchive', () => Boolean, {
-      defaultValue: false,
-      description:
-        'Make a FULL one of an older one and the archived log, without the database, which may be down or deleted. It shortens the log that recoveries have to replay. PostgreSQL only.',
-    })
-    fromArchive: boolean,
   ): Promise<DatabaseBackup> {
-    return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type, fromArchive));
+    return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type));
+  }
+
+  @RequiresRole('operator')
+  @Mutation(() => DatabaseBackup, {
+    description:
+      'Answers at once with a RUNNING full backup that is made of the newest one and the archived log, without the database, which may be down or deleted. It shortens the log that recoveries have to replay. Refused as a recovery to the latest point would be, or with INVALID_ARGUMENT for a datastore that has no such backups: PostgreSQL has.',
+  })
+  async takeBackupFromArchive(
+    @Ctx() { services, caller }: GatewayContext,
+    @Arg('instanceId', () => ID, { description: 'The instance whose archive it is made of; deleted ones too.' })
+    instanceId: string,
+  ): Promise<DatabaseBackup> {
+    return presentBackup(await services.backups.takeFromArchive(caller, checkId('instance', instanceId)));
   }
 
   @RequiresRole('admin')

@@ -44,8 +44,7 @@ describe('PostgreSQL: full backups made of the archive by the service', {
     rig = await PostgresRig.alone({ autovacuum: 'off' });
     client = await rig.connect();
     await client.query('create table note (id serial primary key, text text not null)');
-    // By itself it makes none before it is told to.
-    service = await startService(context, { env: { PITR_SYNTHETIC_BACKUPS: 'off' } });
+    service = await startService(context);
     source = await register(service, 'orders', rig.instance.connectionUri);
   });
 
@@ -148,23 +147,22 @@ describe('PostgreSQL: full backups made of the archive by the service', {
   });
 
   test('refused where there is nothing to make it of, or nothing to win', async () => {
-    const ask = (id: string, type: string) =>
-      service.graphql(
-        'mutation ($id: ID!, $type: BackupType!) { takeBackup(instanceId: $id, type: $type, fromArchive: true) { id } }',
-        { id, type },
-      );
     const refused = (code: string, argument?: string) => (error: unknown) => {
       assert.ok(error instanceof GraphqlError);
       assert.deepEqual([error.code, error.details.argument], [code, argument], error.message);
       assert.ok(error.hint);
       return true;
     };
-    await assert.rejects(ask(source.id, 'INCREMENTAL'), refused('INVALID_ARGUMENT', 'fromArchive'));
-    await assert.rejects(ask('nobody', 'FULL'), refused('INSTANCE_NOT_FOUND'));
+    await assert.rejects(beginBackup(service, 'nobody', true), refused('INSTANCE_NOT_FOUND'));
+    const bare = await service.graphql<{ createInstance: { id: string } }>(
+      'mutation { createInstance(input: { name: "bare", datastore: "postgresql" }) { id } }',
+    );
+    await assert.rejects(beginBackup(service, bare.createInstance.id, true), refused('NO_BACKUP'));
+    await remove(service, bare.createInstance.id);
     const { createInstance } = await service.graphql<{ createInstance: { id: string } }>(
       'mutation { createInstance(input: { name: "other", datastore: "sqlite" }) { id } }',
     );
-    await assert.rejects(ask(createInstance.id, 'FULL'), refused('INVALID_ARGUMENT', 'fromArchive'));
+    await assert.rejects(beginBackup(service, createInstance.id, true), refused('INVALID_ARGUMENT', 'instanceId'));
 
     await backUp(service, source.id);
     await note('without a checkpoint behind it');
@@ -185,6 +183,13 @@ describe('PostgreSQL: full backups made of the archive by the service', {
       await until('a server replays', async () =>
         processesOf(service.home).some((each) => each.includes(`backup-${id}/data`)),
       );
+      const { base } = await plan(service, source.id, {});
+      const deleting = service.graphql('mutation ($id: ID!) { deleteBackup(id: $id) { id } }', { id: base });
+      await assert.rejects(deleting, (error: GraphqlError) => {
+        assert.equal(error.code, 'BACKUP_IN_USE');
+        assert.deepEqual(error.details.backupIds, [id]);
+        return true;
+      });
       const code = await service[end]();
       if (end === 'stop') assert.equal(code, 0);
       await service.start();
@@ -263,7 +268,8 @@ test('PostgreSQL: made by itself where there is more log than backup, unless tha
   timeout: 240_000,
 }, async (t) => {
   const rig = await PostgresRig.alone({ autovacuum: 'off' });
-  const service = await startService(t, { env: { PITR_SYNTHETIC_BACKUPS: 'off' } });
+  // Switched off there, as for every test.
+  const service = await startService(t);
   t.after(() => rig.close());
   const client = await rig.connect();
   await client.query('create table note (id serial primary key, text text not null)');
@@ -294,7 +300,10 @@ test('PostgreSQL: made by itself where there is more log than backup, unless tha
   await service.start({ PITR_SYNTHETIC_BACKUPS: 'on' });
   await until(
     'one was made',
-    async () => (await backupsOf(service, id))[0]?.state === 'COMPLETED' && (await backupsOf(service, id)).length > 1,
+    async () => {
+      const backups = await backupsOf(service, id);
+      return backups.length > 1 && backups.every(({ state }) => state === 'COMPLETED');
+    },
     60,
   );
   const [made, ...others] = await backupsOf(service, id);

@@ -82,11 +82,12 @@ export async function backUp(service: Service, instanceId: string, fromArchive =
 
 /** Only asks; see backupEnded. */
 export async function beginBackup(service: Service, instanceId: string, fromArchive = false): Promise<string> {
-  const { takeBackup } = await service.graphql<{ takeBackup: { id: string } }>(
-    'mutation ($id: ID!, $fromArchive: Boolean!) { takeBackup(instanceId: $id, fromArchive: $fromArchive) { id } }',
-    { id: instanceId, fromArchive },
+  const mutation = fromArchive ? 'takeBackupFromArchive' : 'takeBackup';
+  const { begun } = await service.graphql<{ begun: { id: string } }>(
+    `mutation ($id: ID!) { begun: ${mutation}(instanceId: $id) { id } }`,
+    { id: instanceId },
   );
-  return takeBackup.id;
+  return begun.id;
 }
 
 export async function backupEnded(service: Service, id: string): Promise<BackupSeen> {
