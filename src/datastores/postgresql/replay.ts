@@ -21,6 +21,7 @@ import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirec
 import { withSession } from './session.js';
 import { writeAccess, writeOwned, writeSettings } from './settings.js';
 import { WalFeed } from './walFeed.js';
+import { WriteBack } from './writeBack.js';
 
 /**
  * Room for prepared transactions: PostgreSQL stops a replay that meets more of them at once than it has room for, and the
@@ -51,7 +52,7 @@ export async function replayLog(
   binaries: Binaries,
   runAs: RunAs | null,
 ): Promise<LogPosition> {
-  const { scratch, cut, signal } = context;
+  const { scratch, cut } = context;
   const places = scratchPlaces(scratch);
   const state = baseState(context.base.facts);
   await endLeftover(places.data);
@@ -66,12 +67,6 @@ export async function replayLog(
       if (rows[0].recovering !== false) throw short('the server is still in recovery');
       return Number(rows[0].prepared);
     });
-  });
-  // Once for the backup and the replay together: file by file, and twice, it took longer than both.
-  await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
-    runAs: null,
-    timeoutMs: SILENCE_MS,
-    signal,
   });
   const reached = await readReached(places.data, state.timeline);
   if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);
@@ -116,6 +111,8 @@ export async function replayUpToCut(
     const at = feed.reached(name);
     if (at !== null) context.progress.replayedTo(at);
   };
+  // Nobody waits for the end of what has the lowest priority.
+  const writeBack = end === 'promote' ? new WriteBack(path.join(places.data, 'base')) : null;
   const kill = () => server.child.kill('SIGQUIT');
   signal.addEventListener('abort', kill);
   try {
@@ -140,7 +137,16 @@ export async function replayUpToCut(
     stopping.abort();
     await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
     await rm(place.socketDir, { recursive: true, force: true });
+    await writeBack?.stop();
   }
+  writeBack?.demandWritten();
+  // Once for the backup and the replay together: file by file, and twice, it took longer than both. It also tells of
+  // writes that failed, whose bytes nobody must read back for the server's.
+  await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
+    runAs: null,
+    timeoutMs: SILENCE_MS,
+    signal,
+  });
 }
 
 /** Where the timeline that follows `parent` leaves it: the last line of the newest history file. */
@@ -202,7 +208,16 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     // Whatever ends this server early, the backup is unpacked again; in the end everything is synced at once.
     fsync: 'off',
     autovacuum: 'off',
-    shared_buffers: '256MB',
+    // What does not fit is in the system's cache, and what does has to be written at the end while nothing else is done.
+    shared_buffers: '64MB',
+    // What would be fetched ahead is in the system's cache: it has just been written there.
+    recovery_prefetch: 'off',
+    // One process replays; another one writes the pages that it changed, so that it need not do that itself.
+    bgwriter_delay: '10ms',
+    bgwriter_lru_maxpages: '1000',
+    bgwriter_lru_multiplier: '10',
+    // Replayed log would be kept to be written over, and go to the disk with everything else in the end.
+    wal_recycle: 'off',
     // Replayed log is removed no sooner than this.
     max_wal_size: place.end === 'promote' ? '4GB' : '512MB',
     checkpoint_timeout: '1h',

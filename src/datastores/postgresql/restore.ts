@@ -11,6 +11,7 @@ import { readIfThere } from './settings.js';
 import { tablespaceIn } from './tablespaces.js';
 import { unpack } from './unpack.js';
 import type { ArchivePlace } from './unpackSink.js';
+import { WriteBack } from './writeBack.js';
 
 /** Where a recovery keeps its things inside its scratch directory. */
 export function scratchPlaces(scratch: string) {
@@ -41,7 +42,10 @@ export async function restoreBase(context: RestoreContext, binaries: Binaries, r
   for (const left of Object.values(places)) await rm(left, { recursive: true, force: true });
   await mkdir(places.data, { mode: 0o700 });
   const archives = await archivePlaces(state, places.data, runAs);
-  await unpack({ parts: base.parts, archives, starts: state.starts ?? null, owner: runAs }, signal);
+  const writeBack = new WriteBack(places.data);
+  const unpacked = { parts: base.parts, archives, starts: state.starts ?? null, owner: runAs };
+  await unpack(unpacked, signal).finally(() => writeBack.stop());
+  writeBack.demandWritten();
   for (const directory of [places.data, scratch, target.home]) await handOver(directory, runAs);
   // It would link the tablespaces to the source's own directories.
   await rm(path.join(places.data, 'tablespace_map'), { force: true });

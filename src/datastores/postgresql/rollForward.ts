@@ -83,7 +83,7 @@ async function newestRedo({ segments, cut, signal }: RollForwardRequest): Promis
     await readRecords(
       segment,
       () => {},
-      () => {},
+      null,
       ({ end, redo }) => {
         if (end <= cut.position.ordinal) newest = redo;
       },

@@ -62,7 +62,9 @@ export class WalReader {
   position: number;
   /** The LSN just after the newest complete record; where reading began, before the first. */
   recordEnd: number;
-  last: RecordMark | null = null;
+  /** Of the newest complete record; -1 before the first. */
+  private lastStart = -1;
+  private lastCrc = 0;
 
   private readonly pageHeader = Buffer.alloc(LONG_HEADER);
   /** Bytes of the page header still to come; 0 inside a page's body. */
@@ -90,7 +92,7 @@ export class WalReader {
     start: number,
     private readonly segmentSize: number,
     private readonly onCommit: (commit: WalCommit) => void,
-    private readonly onRecord: (start: number, end: number) => void = () => {},
+    private readonly onRecord: ((start: number, end: number) => void) | null = null,
     private readonly onTablespace: (record: WalRecord) => void = () => {},
     private readonly onCheckpoint: (checkpoint: WalCheckpoint) => void = () => {},
   ) {
@@ -98,10 +100,8 @@ export class WalReader {
     this.recordEnd = start;
   }
 
-  /** Bytes before this LSN are of no record that may still turn out to be one of a tablespace. */
-  get settled(): number {
-    const open = this.inRecord && (this.recordRead < RECORD_HEADER || this.header[17] === RMGR_TABLESPACE);
-    return open ? this.recordStart : this.position;
+  get last(): RecordMark | null {
+    return this.lastStart < 0 ? null : { start: this.lastStart, crc: this.lastCrc };
   }
 
   /** @throws WalFormatError */
@@ -131,6 +131,11 @@ export class WalReader {
         at += this.advance(taken);
         if (this.skip === 0) this.recordEnd = this.position;
       } else {
+        const passed = this.inRecord ? 0 : this.passRecords(bytes, at, at + left);
+        if (passed > 0) {
+          at += this.advance(passed);
+          continue;
+        }
         at += this.advance(this.readRecord(bytes, at, left));
         if (this.inRecord && this.recordRead >= RECORD_HEADER && this.recordRead === align(this.recordLength)) {
           this.endRecord();
@@ -147,7 +152,7 @@ export class WalReader {
   private beginPage(): void {
     const page = this.position - this.headerSize;
     if (this.pageHeader.readUInt8(1) !== 0xd1) throw this.wrong('no page header', page);
-    if (Number(this.pageHeader.readBigUInt64LE(8)) !== page) throw this.wrong('a page of another place', page);
+    if (lsnAt(this.pageHeader, 8) !== page) throw this.wrong('a page of another place', page);
     const continued = (this.pageHeader.readUInt16LE(2) & CONTINUES_RECORD) !== 0;
     const remaining = continued ? this.pageHeader.readUInt32LE(16) : 0;
     if (this.inRecord) {
@@ -159,10 +164,35 @@ export class WalReader {
         throw this.wrong('a record that does not go on', page);
       }
     } else if (remaining > 0) {
-      if (this.last) throw this.wrong('the rest of a record that never began', page);
+      if (this.lastStart >= 0) throw this.wrong('the rest of a record that never began', page);
       // Whole pages of it carry a header each, so it is measured anew on every page.
       this.skip = Math.min(align(remaining), WAL_PAGE - this.headerSize);
     }
+  }
+
+  /**
+   * Most records lie whole on a page and are nothing to look into: they are checked where they lie. Answers with how many
+   * bytes of them there were from `from` on; `to` is the end of the page or of the bytes.
+   */
+  private passRecords(bytes: Buffer, from: number, to: number): number {
+    let at = from;
+    while (at + RECORD_HEADER <= to) {
+      const manager = bytes[at + 17];
+      if (manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE || manager === RMGR_XLOG) break;
+      const length = bytes.readUInt32LE(at);
+      const end = at + length + (-length & 7);
+      if (length < RECORD_HEADER || end > to) break;
+      const start = this.position + at - from;
+      if (this.lastStart >= 0 && lsnAt(bytes, at + 8) !== this.lastStart) {
+        throw this.wrong('a record that does not follow the one before it', start);
+      }
+      this.lastStart = start;
+      this.lastCrc = bytes.readUInt32LE(at + 20);
+      at = end;
+      this.recordEnd = this.position + at - from;
+      this.onRecord?.(start, this.recordEnd);
+    }
+    return at - from;
   }
 
   /** Takes what belongs to the present record out of `left` bytes of one page; answers with how many. */
@@ -191,10 +221,11 @@ export class WalReader {
   private checkHeader(): void {
     const { recordLength: length, recordStart: start } = this;
     if (length < RECORD_HEADER || length > LONGEST_RECORD) throw this.wrong(`a record of ${length} bytes`, start);
-    if (this.last && Number(this.header.readBigUInt64LE(8)) !== this.last.start) {
+    if (this.lastStart >= 0 && lsnAt(this.header, 8) !== this.lastStart) {
       throw this.wrong('a record that does not follow the one before it', start);
     }
-    const kept = this.header[17] === RMGR_TRANSACTION || this.header[17] === RMGR_TABLESPACE || this.isCheckpoint();
+    const manager = this.header[17];
+    const kept = manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE || this.isCheckpoint();
     this.body = kept ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
   }
 
@@ -215,8 +246,9 @@ export class WalReader {
     const crc = this.header.readUInt32LE(20);
     this.inRecord = false;
     this.recordEnd = end;
-    this.last = { start, crc };
-    this.onRecord(start, end);
+    this.lastStart = start;
+    this.lastCrc = crc;
+    this.onRecord?.(start, end);
     if (this.body === null) return;
     const body = this.body.subarray(0, this.recordLength - RECORD_HEADER);
     this.body = null;
@@ -226,7 +258,7 @@ export class WalReader {
       return;
     }
     if (this.header[17] === RMGR_XLOG) {
-      this.onCheckpoint({ end, redo: Number(body.readBigUInt64LE(dataAt(body))) });
+      this.onCheckpoint({ end, redo: lsnAt(body, dataAt(body)) });
       return;
     }
     const kind = (this.header[16] ?? 0) & 0x70;
@@ -252,6 +284,11 @@ export function dataAt(body: Buffer): number {
   }
 }
 
+/** As 2^53 is far beyond every log, numbers do; they are much quicker than BigInts. */
+function lsnAt(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
+}
+
 function commitTime(body: Buffer): Instant {
   return micros(body.readBigInt64LE(dataAt(body)));
 }
@@ -260,16 +297,15 @@ function micros(sincePostgresEpoch: bigint): Instant {
   return instant(Number(sincePostgresEpoch + POSTGRES_EPOCH));
 }
 
-/** Puts a record's bytes back where it lies: into `log`, which begins at `from`, around the page headers. */
-export function putRecord(log: Buffer, from: number, start: number, record: Buffer, segmentSize: number): void {
+/** A record that begins at `start` in the pieces in which it lies between the page headers, each with its place. */
+export function* piecesOf(start: number, record: Buffer, segmentSize: number): Generator<[lsn: number, piece: Buffer]> {
   let lsn = start;
   for (let at = 0; at < record.length; ) {
-    const inPage = lsn % WAL_PAGE;
-    if (inPage === 0) lsn += lsn % segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
-    const taken = Math.min(record.length - at, WAL_PAGE - (lsn % WAL_PAGE));
-    record.copy(log, lsn - from, at, at + taken);
-    at += taken;
-    lsn += taken;
+    if (lsn % WAL_PAGE === 0) lsn += lsn % segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
+    const piece = record.subarray(at, at + WAL_PAGE - (lsn % WAL_PAGE));
+    yield [lsn, piece];
+    at += piece.length;
+    lsn += piece.length;
   }
 }
 

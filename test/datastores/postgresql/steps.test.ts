@@ -12,6 +12,7 @@ import { Fault, type JsonObject } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { poured } from '../../support/poured.js';
 
 const disk = tinyDisk();
 
@@ -51,6 +52,11 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
         return false;
       }
     });
+  }
+
+  /** The segment with other bytes. */
+  function reading(segment: StoredSegment, read: () => AsyncIterable<Buffer>): StoredSegment {
+    return { ...segment, read, pour: (sink) => poured(read(), sink) };
   }
 
   /** What is below a directory: whose it is, its mode, and a hash of what is in it. */
@@ -102,14 +108,12 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
   });
 
   test('a segment with a flipped byte, cut short, or exchanged', async () => {
-    const changed = (segment: StoredSegment, change: (bytes: Buffer) => Buffer): StoredSegment => ({
-      ...segment,
-      async *read() {
+    const changed = (segment: StoredSegment, change: (bytes: Buffer) => Buffer): StoredSegment =>
+      reading(segment, async function* () {
         const chunks: Buffer[] = [];
         for await (const chunk of segment.read()) chunks.push(chunk);
         yield change(Buffer.concat(chunks));
-      },
-    });
+      });
     let flips = 0;
     const flipped = await replay((_, chosen) =>
       chosen.map((segment, i) =>
@@ -132,20 +136,19 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     );
     assert.equal(short.code, 'LOG_CORRUPT');
     const exchanged = await replay((_, chosen) =>
-      chosen.map((segment, i) => (i === 1 ? { ...segment, read: () => (chosen[2] as StoredSegment).read() } : segment)),
+      chosen.map((segment, i) => (i === 1 ? reading(segment, () => (chosen[2] as StoredSegment).read()) : segment)),
     );
     assert.equal(exchanged.code, 'LOG_CORRUPT');
   });
 
   test('storage that fails in the middle stops the server and is told as it is', async () => {
     const fault = await replay((_, chosen) =>
-      chosen.map((segment, i) => ({
-        ...segment,
-        async *read() {
+      chosen.map((segment, i) =>
+        reading(segment, async function* () {
           if (i === 3) throw new Fault('STORAGE_UNAVAILABLE', 'The storage does not answer');
           yield* segment.read();
-        },
-      })),
+        }),
+      ),
     );
     assert.equal(fault.code, 'STORAGE_UNAVAILABLE');
   });
