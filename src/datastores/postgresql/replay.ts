@@ -94,6 +94,10 @@ export async function replayUpToCut(
   const { scratch, signal } = context;
   const places = scratchPlaces(scratch);
   const state = baseState(context.base.facts);
+  // The server would stop there and be content, where it had been stopped before: pg_xact tells of commits behind it.
+  if (context.cut.position.ordinal < context.base.facts.consistent.ordinal) {
+    throw short('the backup is of a later point');
+  }
   await rm(places.restored);
   const stopRecord = await findStopRecord(context);
   const stopping = new AbortController();

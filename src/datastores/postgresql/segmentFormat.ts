@@ -6,7 +6,8 @@
 import { Fault } from '../../errors.js';
 import type { StoredSegment } from '../datastore.js';
 import { formatLsn } from './lsn.js';
-import { WalFormatError, WalReader } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { WalFormatError } from './walRecord.js';
 
 const MAGIC = Buffer.from('PITRWAL1', 'latin1');
 const HEADER_BYTES = 32;

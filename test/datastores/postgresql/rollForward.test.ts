@@ -8,7 +8,13 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
-import type { LogCapture, RollForwardRequest, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
+import type {
+  LogCapture,
+  RollForwardRequest,
+  StoredBackup,
+  StoredPart,
+  StoredSegment,
+} from '../../../src/datastores/datastore.js';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { Fault } from '../../../src/errors.js';
 import { formatInstant, type Instant, instant } from '../../../src/instant.js';
@@ -144,15 +150,18 @@ describe('PostgreSQL: full backups made of the archive', { skip: withoutPostgres
     // Its row is in the backup and its checkpoint; of its commit there is nothing but a bit of pg_xact.
     const started = await rig.backup(capture);
     await checkpoint();
+    // A commit behind the checkpoint, for the target to end at.
+    await capture.fence();
     const early = await archivedNow();
     await open.query('commit');
     await open.end();
     const at = await archivedNow();
     const rolled = await rig.roll(started, at);
-    // A target in between is not one of its own: PostgreSQL itself would take it, and keep the row.
+    // A target in between is not one of its own: PostgreSQL itself would take it, and keep what it was to leave out.
     const cut = await rig.locate(early, started.facts.replayAfter.stretch);
     assert.ok(rolled.facts.consistent.ordinal > cut.position.ordinal);
     assert.ok(rolled.facts.consistentAt > early);
+    await assert.rejects(rig.recover(rolled, early), { code: 'RECOVERY_INCOMPLETE', message: /of a later point/ });
     for (const [backup, target, balance] of [
       [started, early, false],
       [started, at, true],
@@ -295,6 +304,20 @@ describe('PostgreSQL: full backups made of the archive', { skip: withoutPostgres
       at = await archivedNow();
     });
 
+    /** However it is read. */
+    function unreadable<T extends StoredPart | StoredSegment>(object: T, fault: Fault): T {
+      return {
+        ...object,
+        // biome-ignore lint/correctness/useYield: it fails before it has anything
+        async *read() {
+          throw fault;
+        },
+        pour: async () => {
+          throw fault;
+        },
+      };
+    }
+
     /** Every process whose arguments name a directory. */
     function runningIn(directory: string): string[] {
       return readdirSync('/proc').filter((pid) => {
@@ -334,36 +357,15 @@ describe('PostgreSQL: full backups made of the archive', { skip: withoutPostgres
       assert.equal(holed.code, 'RECOVERY_INCOMPLETE');
       const short = await failing((all) => all.slice(0, -1));
       assert.equal(short.code, 'RECOVERY_INCOMPLETE');
-      const damaged = await failing((all) =>
-        all.map((segment, i) => ({
-          ...segment,
-          async *read() {
-            if (i !== 2) return yield* segment.read();
-            throw new Fault('LOG_CORRUPT', 'A stored object is damaged', { details: { object: 'this one' } });
-          },
-        })),
-      );
+      const fault = new Fault('LOG_CORRUPT', 'A stored object is damaged', { details: { object: 'this one' } });
+      const damaged = await failing((all) => all.map((segment, i) => (i === 2 ? unreadable(segment, fault) : segment)));
       assert.deepEqual([damaged.code, damaged.details.object], ['LOG_CORRUPT', 'this one']);
     });
 
     test('a part of the base that is damaged or missing', async () => {
-      const broken = {
-        ...base,
-        parts: base.parts.map((part, i) => {
-          if (i !== base.parts.length - 1) return part;
-          const fault = new Fault('BACKUP_CORRUPT', 'A stored object is damaged', { details: { object: 'that one' } });
-          return {
-            ...part,
-            // biome-ignore lint/correctness/useYield: it fails before it has anything
-            async *read() {
-              throw fault;
-            },
-            pour: async () => {
-              throw fault;
-            },
-          };
-        }),
-      };
+      const damage = new Fault('BACKUP_CORRUPT', 'A stored object is damaged', { details: { object: 'that one' } });
+      const last = base.parts.length - 1;
+      const broken = { ...base, parts: base.parts.map((part, i) => (i === last ? unreadable(part, damage) : part)) };
       const fault = await rig.roll(broken, at).then(
         () => assert.fail('a backup was made of it'),
         (error: unknown) => Fault.from(error),

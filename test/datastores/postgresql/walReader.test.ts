@@ -2,12 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
-import {
-  type WalCheckpoint,
-  type WalCommit,
-  WalFormatError,
-  WalReader,
-} from '../../../src/datastores/postgresql/walReader.js';
+import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
 import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
 
 function read(start: number, bytes: Buffer, chunk = bytes.length): { reader: WalReader; commits: WalCommit[] } {
