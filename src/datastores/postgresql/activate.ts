@@ -8,8 +8,9 @@ import { syncToDisk } from '../durable.js';
 import { endpointOf, parseConnectionUri, uriOf } from './address.js';
 import { baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
+import { readControl } from './control.js';
 import { formatLsn } from './lsn.js';
-import { handOver, type RunAs, run } from './processes.js';
+import { handOver, type RunAs } from './processes.js';
 import {
   dataDirectory,
   type ManagedState,
@@ -37,8 +38,7 @@ export async function verifyCopy(context: RecoveryContext, binaries: Binaries, r
     throw wrong('its replay was not finished');
   if (reached.lsn !== cut) throw wrong(`it ends at ${formatLsn(reached.lsn)}`);
   if ((await readIfThere(path.join(data, 'recovery.signal'))) !== null) throw wrong('its recovery is not over');
-  const control = await run(await binaries.find('pg_controldata', major), [data], { runAs, timeoutMs: 30_000 });
-  const says = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(control)?.[1];
+  const says = await readControl(data, major, binaries, runAs);
   if (says('Database cluster state') !== 'shut down') throw wrong(`its state is ${says('Database cluster state')}`);
   if (says('Database system identifier') !== systemId) throw wrong('it belongs to another cluster');
   if (says("Latest checkpoint's TimeLineID") !== String(reached.timeline)) throw wrong('its timeline is another');

@@ -13,7 +13,8 @@ import { walFileName } from './lsn.js';
 import type { RunAs } from './processes.js';
 import { SegmentBytes, type SegmentHeader, type SegmentRange } from './segmentFormat.js';
 import { withoutLocation } from './tablespaces.js';
-import { piecesOf, WalFormatError, WalReader, type WalRecord } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { piecesOf, WalFormatError, type WalRecord } from './walRecord.js';
 
 export const feedSinkModule = import.meta.url;
 
