@@ -39,6 +39,7 @@ exit 202
 `;
 
 export interface FeedPlan {
+  major: number;
   timeline: number;
   segmentSize: number;
   systemId: string;
@@ -152,6 +153,13 @@ export class WalFeed {
         } catch (error) {
           if (!(error instanceof WalFormatError)) throw error;
           throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
+        }
+        const written = records?.major ?? this.plan.major;
+        if (written !== this.plan.major) {
+          throw new Fault(
+            'LOG_CORRUPT',
+            `The archived log is of PostgreSQL ${written}, the backup of ${this.plan.major}`,
+          );
         }
         const from = lsn - held.length;
         // Copied only where something is changed: the chunk is not this reader's.

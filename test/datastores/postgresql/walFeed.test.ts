@@ -61,7 +61,7 @@ describe('PostgreSQL: the log fed to a replay', () => {
         const directory = await scratchDir(t);
         const feed = new WalFeed(
           directory,
-          { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
+          { major: 15, timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
           null,
           new AbortController().signal,
         );
