@@ -74,7 +74,8 @@ export class Binaries {
       try {
         // "initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
         const said = await run(file, ['--version'], { runAs, timeoutMs: 10_000 });
-        const version = /\(PostgreSQL\) (\S+)/.exec(said)?.[1] ?? '';
+        const version = /\(PostgreSQL\) (\d\S*)/.exec(said)?.[1];
+        if (version === undefined) throw new Error(`it says ${JSON.stringify(said.slice(0, 100))}`);
         const found = { file, version, stamp, major: Number.parseInt(version, 10) };
         this.asked.set(file, found);
         if (found.major === major) return found;

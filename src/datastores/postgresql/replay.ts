@@ -14,7 +14,7 @@ import type { RecoveryContext } from '../datastore.js';
 import { type BaseState, baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { formatLsn, historyFileName, serverLsn } from './lsn.js';
-import { ended, endProcess, launch, type RunAs, run } from './processes.js';
+import { drained, ended, endProcess, launch, type RunAs, run } from './processes.js';
 import { isRestored, restoreBase, scratchPlaces } from './restore.js';
 import { readRecords } from './segmentFormat.js';
 import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirectory } from './server.js';
@@ -236,6 +236,7 @@ class RecoveringServer {
       });
     }
     if (this.ready) return;
+    await drained(this.child);
     const words = `${why}: ${this.lines.slice(-8).join(' | ')}`;
     if (this.lines.some((line) => line.includes('No space left on device'))) throw full(words);
     throw short(words);
