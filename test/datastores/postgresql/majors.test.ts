@@ -31,7 +31,8 @@ for (const major of supportedMajors) {
     before(async () => {
       // Nobody else may commit.
       const settings = { autovacuum: 'off', max_prepared_transactions: '5', track_commit_timestamp: 'on' };
-      rig = await PostgresRig.alone(settings, major);
+      const ofNewer: Record<string, string> = major >= 17 ? { summarize_wal: 'on' } : {};
+      rig = await PostgresRig.alone({ ...settings, ...ofNewer }, major);
       client = await rig.connect();
       await client.query('create extension pg_walinspect');
       await client.query("set statement_timeout = '30s'");
@@ -213,6 +214,9 @@ for (const major of supportedMajors) {
 
     test('an idle source to its present, and its copy captured and recovered in turn', async () => {
       await client.query("insert into entry values (10, 'ten')");
+      // Locales of its own, without the machine's library, came with 17.
+      const locale = major >= 17 ? "locale_provider builtin builtin_locale 'C.UTF-8'" : "locale 'C'";
+      await client.query(`create database other template template0 ${locale}`);
       const present = await sourceNow(client);
       const { coveredTo } = await capture.fence();
       assert.ok(coveredTo >= present);
@@ -221,6 +225,13 @@ for (const major of supportedMajors) {
       assert.deepEqual(await numbers(copy.client), expected);
       const { rows } = await copy.client.query("select current_setting('data_checksums') as checksums");
       assert.deepEqual(rows, [{ checksums: 'on' }]);
+      const { home, state } = copy.handle;
+      const other = await rig.connect(`postgresql:///other?host=${home}/run&port=${state.port}&user=postgres`);
+      const { rows: provider } = await other.query(
+        'select datlocprovider::text as by from pg_database where datname = current_database()',
+      );
+      assert.deepEqual(provider, [{ by: major >= 17 ? 'b' : 'c' }]);
+      await other.end();
 
       await mkdir(`${rig.directory}/archive-2`);
       const archive = new PlainArchive(`${rig.directory}/archive-2`);
