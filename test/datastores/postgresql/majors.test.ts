@@ -161,10 +161,16 @@ for (const major of supportedMajors) {
       );
 
       // A page of any other version is refused, and so is one of another major in the midst of this one's.
-      const damaged = Buffer.from(log);
-      for (const magic of [0xd000, 0xd10d, 0xd120, 0x10d1, ...(major === 15 ? [0xd118] : [0xd110])]) {
-        damaged.writeUInt16LE(magic, 8192);
-        assert.throws(() => read(damaged, damaged.length), WalFormatError, magic.toString(16));
+      const unknown = [0x0000, 0xd10d, 0xd111, 0xd120, 0x10d1];
+      for (const [page, magics] of [
+        [0, unknown],
+        [8192, [...unknown, major === 15 ? 0xd118 : 0xd110]],
+      ] as const) {
+        for (const magic of magics) {
+          const other = Buffer.from(log.subarray(0, 4 * 8192));
+          other.writeUInt16LE(magic, page);
+          assert.throws(() => read(other, other.length), WalFormatError, `${magic.toString(16)} at ${page}`);
+        }
       }
     });
 
