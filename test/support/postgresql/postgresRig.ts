@@ -16,6 +16,7 @@ import type {
   StoredBackup,
 } from '../../../src/datastores/datastore.js';
 import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
+import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
 import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
@@ -63,7 +64,7 @@ export class PostgresRig {
   ) {
     this.archive = new PlainArchive(path.join(directory, 'archive'));
     this.driver = createPostgresqlDatastore({
-      binDirectories: [binOf(major)],
+      binDirectories: supportedMajors.map(binOf),
       // The smallest cap that the service takes.
       retainBytes: 16 * 2 ** 20,
       bounds: new NetworkBounds(['loopback', 'sockets']),

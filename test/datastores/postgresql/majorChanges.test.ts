@@ -1,7 +1,8 @@
-/** Settings that came with later majors and touch capture and recovery; and a major that is not supported. */
+/** What came with later majors and touches capture and recovery, and sources that become of another major. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
+import { ManagedServer } from '../../../src/datastores/postgresql/server.js';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PostgresRig, sourceNow } from '../../support/postgresql/postgresRig.js';
@@ -70,6 +71,56 @@ describe('PostgreSQL 18: settings that are new', { skip: withoutMajor(18), timeo
     assert.deepEqual(rows, [{ origins: 15 }]);
     await rig.drop(recovered);
     await capture.stop();
+  });
+});
+
+describe('PostgreSQL: a source that becomes of another major', {
+  skip: withoutMajor(16) || withoutMajor(18),
+  timeout: 180_000,
+}, () => {
+  test('a new stretch begins, and both sides of it are recovered by their own major’s server', async () => {
+    const rig = await PostgresRig.alone({ autovacuum: 'off' }, 16);
+    const grown = await PostgresRig.alone({ autovacuum: 'off' }, 18);
+    try {
+      const { username, password, port } = new URL(rig.instance.connectionUri);
+      const [before, after] = [await rig.connect(), await grown.connect()];
+      await before.query('create table entry as select 16 as major');
+      await after.query('create table entry as select 18 as major');
+      await after.query(`alter role ${username} password '${decodeURIComponent(password)}'`);
+      const capture = await rig.capture();
+      const base = await rig.backup(capture);
+      const old = await sourceNow(before);
+      await before.query('truncate entry');
+      await capture.fence();
+      // As after pg_upgrade: at the same address, with the same users, and another cluster all the same.
+      await rig.endClients();
+      await rig.server.stop();
+      await grown.endClients();
+      await grown.server.stop();
+      const moved = new ManagedServer({ ...grown.server.place, port: Number(port) });
+      await moved.start();
+      try {
+        await rig.archive.until('the new stretch', () => rig.archive.stretches.length === 2);
+        assert.equal(rig.archive.stretches[1]?.because, 'LOG_GAP');
+        await rig.archive.until('the capture is back', () => rig.archive.healths.at(-1)?.healthy === true);
+        const newBase = await rig.backup(capture);
+        for (const [from, at, major, rows] of [
+          [base, old, 16, [{ major: 16 }]],
+          [newBase, newBase.facts.consistentAt, 18, [{ major: 18 }]],
+        ] as const) {
+          const recovered = await rig.recover(from, at);
+          assert.match(recovered.facts.datastoreVersion, new RegExp(`^${major}\\.`));
+          assert.deepEqual((await recovered.client.query('select major from entry')).rows, rows);
+          await rig.drop(recovered);
+        }
+        await capture.stop();
+      } finally {
+        await moved.stop();
+      }
+    } finally {
+      await rig.close();
+      await grown.close();
+    }
   });
 });
 
