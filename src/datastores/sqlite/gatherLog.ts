@@ -44,6 +44,7 @@ export async function gatherLog(
     });
     check.end();
     newer.limitTo(scope.dbPages);
+    newer.flush();
     return newer;
   } catch (error) {
     newer.close();
