@@ -28,8 +28,13 @@ const states = [
 export interface ControlFile {
   systemId: string;
   state: (typeof states)[number];
-  /** The timeline of the latest checkpoint. */
+  /** The timeline of the latest checkpoint, and where a replay from it begins. */
   timeline: number;
+  redo: number;
+  /** How far the log has to be replayed before the files are consistent; 0 outside recovery. */
+  minRecovery: { lsn: number; timeline: number };
+  /** Where the base backup began and ended that a replay has not yet got over; 0 where there is none. */
+  backup: { start: number; end: number; endRequired: boolean };
 }
 
 /** The bytes are not a whole control file of the major. */
@@ -51,5 +56,13 @@ export function parseControlFile(bytes: Buffer, major: number): ControlFile {
   }
   const state = states[bytes.readUInt32LE(16)];
   if (state === undefined) throw new ControlFileError('its control file tells an unknown state');
-  return { systemId: String(bytes.readBigUInt64LE(0)), state, timeline: bytes.readUInt32LE(48) };
+  const lsn = (at: number) => Number(bytes.readBigUInt64LE(at));
+  return {
+    systemId: String(bytes.readBigUInt64LE(0)),
+    state,
+    timeline: bytes.readUInt32LE(48),
+    redo: lsn(40),
+    minRecovery: { lsn: lsn(136), timeline: bytes.readUInt32LE(144) },
+    backup: { start: lsn(152), end: lsn(160), endRequired: bytes.readUInt8(168) !== 0 },
+  };
 }

@@ -3,12 +3,13 @@
  * commits hold exactly what that log says. The oracle is the server's own reading of its log, not the driver's.
  */
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
 import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore.js';
 import { ControlFileError, parseControlFile } from '../../../src/datastores/postgresql/controlFile.js';
+import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
 import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/postgresql/lsn.js';
 import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
@@ -64,6 +65,24 @@ for (const major of supportedMajors) {
     async function numbers(of: pg.Client, table = 'entry'): Promise<number[]> {
       const { rows } = await of.query<{ number: number }>(`select number from ${table} order by number`);
       return rows.map(({ number }) => number);
+    }
+
+    /** What the server itself reads in its control file. */
+    async function controlAsTold() {
+      const { rows } = await client.query(
+        `select system_identifier::text as system, timeline_id as timeline, redo_lsn::text as redo,
+                min_recovery_end_lsn::text as least, min_recovery_end_timeline as "leastTimeline",
+                backup_start_lsn::text as start, backup_end_lsn::text as end, end_of_backup_record_required as required
+           from pg_control_system(), pg_control_checkpoint(), pg_control_recovery()`,
+      );
+      const [said] = rows;
+      return {
+        systemId: said.system,
+        timeline: said.timeline,
+        redo: serverLsn(said.redo),
+        minRecovery: { lsn: serverLsn(said.least), timeline: said.leastTimeline },
+        backup: { start: serverLsn(said.start), end: serverLsn(said.end), endRequired: said.required },
+      };
     }
 
     /** One transaction; answers with the time of its commit record as the server's own log has it. */
@@ -257,12 +276,29 @@ for (const major of supportedMajors) {
 
     test('its control file is read, and one that is not whole or of another major is refused', async () => {
       await client.query('checkpoint');
-      const bytes = await readFile(path.join(source(), 'global/pg_control'));
-      const { rows } = await client.query(
-        `select system_identifier::text as "systemId", (select timeline_id from pg_control_checkpoint()) as timeline
-           from pg_control_system()`,
-      );
-      assert.deepEqual(parseControlFile(bytes, major), { ...rows[0], state: 'in production' });
+      const file = path.join(source(), 'global/pg_control');
+      const bytes = await readFile(file);
+      const told = { ...(await controlAsTold()), state: 'in production' };
+      assert.deepEqual(parseControlFile(bytes, major), told);
+      // As in a recovery: every number another, and the server reads them too.
+      const recovering = Buffer.from(bytes);
+      for (const [at, lsn] of [
+        [40, 0x1_2345_6780n],
+        [136, 0x2_3456_7890n],
+        [152, 0x3_4567_89a0n],
+        [160, 0x4_5678_9ab0n],
+      ] as const) {
+        recovering.writeBigUInt64LE(lsn, at);
+      }
+      recovering.writeUInt32LE(7, 48);
+      recovering.writeUInt32LE(8, 144);
+      recovering.writeUInt8(1, 168);
+      const checksumAt = major === 18 ? 292 : 288;
+      recovering.writeUInt32LE(crc32c(recovering.subarray(0, checksumAt)), checksumAt);
+      await writeFile(file, recovering);
+      const toldThen = await controlAsTold().finally(() => writeFile(file, bytes));
+      assert.deepEqual(parseControlFile(recovering, major), { ...toldThen, state: 'in production' });
+      assert.equal(toldThen.minRecovery.timeline, 8);
       for (const at of [0, 8, 16, 48, 200, 256, 288]) {
         const damaged = Buffer.from(bytes);
         damaged.writeUInt8(damaged.readUInt8(at) ^ 1, at);
