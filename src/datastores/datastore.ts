@@ -347,6 +347,11 @@ export type DataStep = Extract<RecoveryStepName, 'RESTORE_BASE' | 'APPLY_INCREME
 export interface RecoveryDriver {
   /** In which order the three steps that move data run. */
   readonly order: readonly DataStep[];
+  /**
+   * Whether the programs that restore such a base are here; asked when a recovery is planned. Left out where none are needed.
+   * @throws Fault VERSION_MISMATCH with what to install
+   */
+  requireFor?(base: BackupFacts): Promise<void>;
   restoreBase(context: RecoveryContext): Promise<void>;
   applyIncrementals(context: RecoveryContext): Promise<void>;
   /** Answers with the position that was really reached. @throws Fault RECOVERY_INCOMPLETE short of the cut */
