@@ -31,11 +31,14 @@ chmod 755 "$policy"
 
 apt-get update
 # The existing configuration file is kept: it is the one just written. setpriv is in util-linux.
-apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold postgresql postgresql-client tar util-linux
+apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold postgresql postgresql-client util-linux
 
 for program in postgres initdb pg_basebackup pg_controldata pg_waldump; do
   ls /usr/lib/postgresql/*/bin/"$program"
 done
+
+# The majors that Debian has not, for the suites of several majors: 250 MB below /opt/pitr-test-servers.
+node "$(dirname "$0")/install-test-postgresql.mjs"
 
 # With the plugin for Trove: the suite of the REST interface calls it.
 apt-get install -y --no-install-recommends python3-openstackclient python3-troveclient

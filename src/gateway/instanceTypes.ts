@@ -136,7 +136,9 @@ export class CreateInstanceInput {
 
   @Field(() => String, {
     nullable: true,
-    description: 'The version wanted; refused with DATASTORE_NOT_SUPPORTED where it is not the one at hand.',
+    description:
+      'The version wanted, of PostgreSQL also just its major; refused with DATASTORE_NOT_SUPPORTED where it is not at hand. ' +
+      'The newest at hand where left out.',
   })
   datastoreVersion?: string | null;
 

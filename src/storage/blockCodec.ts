@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto';
 import { compressSync, uncompressSync } from 'lz4-napi';
 import type { SinkInThread } from '../model.js';
-import { giveSpace, takeSpace } from './blockSpace.js';
-import { BLOCK_HEADER_BYTES, blockHeader, putBlockHeader } from './objectFormat.js';
+import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
+import { BLOCK_BYTES, BLOCK_HEADER_BYTES, blockHeader, MAX_BLOCK_BYTES, putBlockHeader } from './objectFormat.js';
 
 /** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
 const WORTHWHILE = 0.97;
@@ -14,27 +14,42 @@ const WORTHWHILE = 0.97;
 /** lz4-napi puts the plain length (u32, little-endian) before the block, just where the block header has it too. */
 const PREFIX_BYTES = 4;
 
-let lz4Results = 0;
+let lz4ResultBytes = 0;
 
-/** How many buffers the library has made in this thread. */
-export function countOfLz4Results(): number {
-  return lz4Results;
+/** Of all buffers that the library has made in this thread. */
+export function bytesOfLz4Results(): number {
+  return lz4ResultBytes;
 }
 
+/** Where in a space the plain bytes begin that encodeBlocks() makes blocks of: their headers come before them. */
+export const PLAIN_AT = RUN_SPACE_BYTES - MAX_BLOCK_BYTES;
+
 /**
- * Makes a stored block of the plain bytes in `space`, in place, and answers the part of `space` that it fills.
- * @param space room for a block header, then `plainBytes` plain bytes (1 to MAX_BLOCK_BYTES)
+ * Makes stored blocks of the plain bytes in `space`, in place, and answers the part of `space` that they fill.
+ * @param space `plainBytes` plain bytes (1 to MAX_BLOCK_BYTES) from PLAIN_AT on
  */
-export function encodeBlock(space: Buffer<ArrayBuffer>, plainBytes: number): Buffer<ArrayBuffer> {
-  const plain = space.subarray(BLOCK_HEADER_BYTES, BLOCK_HEADER_BYTES + plainBytes);
+export function encodeBlocks(space: Buffer<ArrayBuffer>, plainBytes: number): Buffer<ArrayBuffer> {
+  const end = PLAIN_AT + plainBytes;
+  let filled = 0;
+  // No block is longer than its plain bytes and one of the headers that there was room for, so none reaches the next.
+  for (let at = PLAIN_AT; at < end; at += BLOCK_BYTES) {
+    const plain = space.subarray(at, Math.min(at + BLOCK_BYTES, end));
+    filled += encodeBlock(space.subarray(filled), plain);
+  }
+  return space.subarray(0, filled);
+}
+
+/** Answers with the length of the stored block. */
+function encodeBlock(into: Buffer<ArrayBuffer>, plain: Buffer<ArrayBuffer>): number {
   const packed = compressSync(plain);
-  lz4Results += 1;
+  lz4ResultBytes += packed.length;
   const packedBytes = packed.length - PREFIX_BYTES;
-  const raw = packedBytes > plainBytes * WORTHWHILE;
-  if (!raw) packed.copy(space, BLOCK_HEADER_BYTES, PREFIX_BYTES);
-  const payloadBytes = raw ? plainBytes : packedBytes;
-  putBlockHeader(space, { payloadBytes, plainBytes, raw });
-  return space.subarray(0, BLOCK_HEADER_BYTES + payloadBytes);
+  const raw = packedBytes > plain.length * WORTHWHILE;
+  if (raw) plain.copy(into, BLOCK_HEADER_BYTES);
+  else packed.copy(into, BLOCK_HEADER_BYTES, PREFIX_BYTES);
+  const payloadBytes = raw ? plain.length : packedBytes;
+  putBlockHeader(into, { payloadBytes, plainBytes: plain.length, raw });
+  return BLOCK_HEADER_BYTES + payloadBytes;
 }
 
 /**
@@ -42,7 +57,7 @@ export function encodeBlock(space: Buffer<ArrayBuffer>, plainBytes: number): Buf
  * not what the header says.
  * Safe on hostile bytes: they can waste at most MAX_BLOCK_BYTES.
  */
-export function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
+function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
   const plain = plainOf(block);
   if (!plain || plain.buffer === block.buffer) return plain as Buffer<ArrayBuffer> | null;
   // The library's buffer belongs to the thread that made it and must not outlive it in another: hand over a copy.
@@ -50,6 +65,17 @@ export function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | n
   plain.copy(own);
   giveSpace(block);
   return own;
+}
+
+/** What decodeBlock() makes of each, up to the first of which it makes nothing. */
+export function decodeBlocks(blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
+  const all: Buffer<ArrayBuffer>[] = [];
+  for (const block of blocks) {
+    const plain = decodeBlock(block);
+    if (!plain) break;
+    all.push(plain);
+  }
+  return all;
 }
 
 /** As decodeBlock(), into a sink; answers with the number of plain bytes. */
@@ -66,8 +92,8 @@ function plainOf(block: Buffer<ArrayBuffer>): Buffer | null {
   if (header === null || header === 'end') return null;
   if (header.raw) return block.subarray(BLOCK_HEADER_BYTES);
   try {
-    lz4Results += 1;
     const plain = uncompressSync(block.subarray(BLOCK_HEADER_BYTES - PREFIX_BYTES));
+    lz4ResultBytes += plain.length;
     return plain.length === header.plainBytes ? plain : null;
   } catch {
     return null;
@@ -78,8 +104,8 @@ function plainOf(block: Buffer<ArrayBuffer>): Buffer | null {
 export interface ObjectCodec {
   /** Adds to the running SHA-256 and gives the same bytes back. The buffer passed in is not to be used again. */
   hash(bytes: Buffer<ArrayBuffer>): Promise<Buffer>;
-  /** Adds a stored block to the SHA-256, then decodes it. Null where it does not decode. */
-  decode(block: Buffer<ArrayBuffer>): Promise<Buffer | null>;
+  /** Adds stored blocks to the SHA-256 and decodes them, up to the first that does not decode; see decodeBlock(). */
+  decode(blocks: Buffer<ArrayBuffer>[]): Promise<Buffer[]>;
   /** The SHA-256 of everything so far, lower-case hex; the last call but release(). */
   digest(): Promise<string>;
   /** Gives up the object's place, done or not. May be called twice. */
@@ -93,9 +119,9 @@ export function inlineCodec(): ObjectCodec {
       sha256.update(bytes);
       return bytes;
     },
-    decode: async (block) => {
-      sha256.update(block);
-      return decodeBlock(block);
+    decode: async (blocks) => {
+      for (const block of blocks) sha256.update(block);
+      return decodeBlocks(blocks);
     },
     digest: async () => sha256.digest('hex'),
     release: () => {},

@@ -16,9 +16,12 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** Little of what a thread makes lives long, and none of it is large. */
+const resourceLimits = { maxYoungGenerationSizeMb: 4 };
+
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
 class Seat {
-  private readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url));
+  private readonly worker = new Worker(new URL('./codecWorker.js', import.meta.url), { resourceLimits });
   readonly waiting = new Map<number, Waiter>();
   objects = 0;
   private gone: Fault | null = null;
@@ -51,7 +54,7 @@ class Seat {
       // An idle thread must not keep the process alive; one that owes an answer must.
       if (this.waiting.size === 0) this.worker.ref();
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ ...request, id }, 'bytes' in request ? [request.bytes.buffer] : []);
+      this.worker.postMessage({ ...request, id }, buffersOf(request));
     });
   }
 
@@ -80,7 +83,7 @@ export class CodecPool {
     if (!Number.isInteger(size) || size < 1) throw new RangeError(`not a number of threads: ${size}`);
   }
 
-  /** encodeBlock() on whichever thread is least busy. Takes `space` over. @throws Fault INTERNAL */
+  /** encodeBlocks() on whichever thread is least busy. Takes `space` over. @throws Fault INTERNAL */
   async encode(space: Buffer<ArrayBuffer>, plainBytes: number): Promise<Buffer<ArrayBuffer>> {
     const seat = this.pick((one) => one.waiting.size);
     return bufferOf(await seat.ask({ op: 'encode', bytes: space, plainBytes }));
@@ -95,10 +98,7 @@ export class CodecPool {
     let open = true;
     return {
       hash: async (bytes) => bufferOf(await seat.ask({ op: 'hash', object, bytes })),
-      decode: async (bytes) => {
-        const reply = await seat.ask({ op: 'decode', object, bytes });
-        return reply.bytes ? bufferOf(reply) : null;
-      },
+      decode: async (blocks) => ((await seat.ask({ op: 'decode', object, blocks })).blocks ?? []).map(buffer),
       digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
       release: () => {
         if (!open) return;
@@ -151,7 +151,16 @@ export class CodecPool {
   }
 }
 
+/** What moves to the thread instead of being copied. */
+function buffersOf(request: WithoutId<CodecRequest>): ArrayBuffer[] {
+  if ('bytes' in request) return [request.bytes.buffer];
+  return 'blocks' in request ? request.blocks.map((block) => block.buffer) : [];
+}
+
 function bufferOf(reply: CodecReply): Buffer<ArrayBuffer> {
-  const bytes = reply.bytes ?? new Uint8Array();
+  return buffer(reply.bytes ?? new Uint8Array());
+}
+
+function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -13,8 +13,8 @@ import { type Poured, pourInto } from './pouring.js';
 import { type Damage, noFindings, provedBlocks, StreamedBytes, type Verdict } from './provedBlocks.js';
 import type { ObjectStream, Storage } from './storage.js';
 
-/** Blocks of at most 1 MiB that are hashed and decoded before the consumer asks for them. */
-const BLOCKS_AHEAD = 4;
+/** Runs of blocks, about 1 MiB each, that are hashed and decoded before the consumer asks for them. */
+const RUNS_AHEAD = 3;
 
 export type DamageCode = 'BACKUP_CORRUPT' | 'LOG_CORRUPT';
 
@@ -73,7 +73,7 @@ function poured(stream: ObjectStream, codecs: CodecPool, object: StoredObject, s
   const file = isSmall(object) ? undefined : stream.lend?.();
   if (file) return codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
   const findings = noFindings();
-  return pourInto(sink, object, new StreamedBytes(stream, object.storedBytes, findings), findings, () => {});
+  return pourInto(sink, object, new StreamedBytes(stream, object.storedBytes, findings), findings, () => undefined);
 }
 
 async function* decoded(
@@ -84,9 +84,8 @@ async function* decoded(
 ): AsyncGenerator<Buffer, void, undefined> {
   const findings = noFindings();
   const source = new StreamedBytes(stream, object.storedBytes, findings);
-  const ahead = { depth: BLOCKS_AHEAD, release: () => void stream.destroy() };
-  const blocks = provedBlocks(object, source, findings, codec, (block) => codec.decode(block), ahead);
-  judged(object, damage, yield* blocks);
+  const ahead = { depth: RUNS_AHEAD, release: () => void stream.destroy() };
+  judged(object, damage, yield* provedBlocks(object, source, findings, codec, ahead));
 }
 
 function isSmall({ plainBytes, storedBytes }: StoredObject): boolean {

@@ -5,10 +5,10 @@
 import { Fault } from '../errors.js';
 import type { StoredObject } from '../model.js';
 import { abortable } from './abortable.js';
-import { encodeBlock, inlineCodec, type ObjectCodec } from './blockCodec.js';
-import { giveSpace, SPACE_BYTES, takeSpace } from './blockSpace.js';
+import { encodeBlocks, inlineCodec, type ObjectCodec, PLAIN_AT } from './blockCodec.js';
+import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
-import { BLOCK_HEADER_BYTES, endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
+import { endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectKey, Storage } from './storage.js';
 
@@ -21,8 +21,8 @@ export const SMALL_BYTES = 64 * 1024;
 /** Hashed blocks waiting for the storage. */
 const HASHED_AHEAD = 2;
 
-/** Plain bytes after room for a block header, in a buffer that can be handed to a thread. */
-interface PlainBlock {
+/** Plain bytes after room for block headers, in a buffer that can be handed to a thread. */
+interface PlainRun {
   space: Buffer<ArrayBuffer>;
   plainBytes: number;
 }
@@ -39,7 +39,7 @@ export async function writeObject(
   const written = { plainBytes: 0, storedBytes: 0, sha256: '' };
 
   async function* counted(): AsyncGenerator<Buffer, void, undefined> {
-    for await (const bytes of storedBytes(codecs, blocks(abortable(plain, signal)), written)) {
+    for await (const bytes of storedBytes(codecs, runs(abortable(plain, signal)), written)) {
       written.storedBytes += bytes.length;
       yield bytes;
     }
@@ -58,20 +58,20 @@ export async function writeObject(
 /** The object as it is stored; fills in plainBytes and sha256. */
 async function* storedBytes(
   codecs: CodecPool,
-  plain: AsyncGenerator<PlainBlock, void, undefined>,
+  plain: AsyncGenerator<PlainRun, void, undefined>,
   written: { plainBytes: number; sha256: string },
 ): AsyncGenerator<Buffer, void, undefined> {
   let codec: ObjectCodec | null = null;
   try {
     const first = await plain.next();
     if (first.done || first.value.plainBytes <= SMALL_BYTES) {
-      // A block that is not full is the last one.
+      // A run that is not full is the last one.
       codec = inlineCodec();
       const parts: Buffer[] = [objectHeader()];
       let spent: Buffer | null = null;
       if (!first.done) {
         written.plainBytes = first.value.plainBytes;
-        parts.push(encodeBlock(first.value.space, first.value.plainBytes));
+        parts.push(encodeBlocks(first.value.space, first.value.plainBytes));
         spent = first.value.space;
       }
       parts.push(endMarker(written.plainBytes));
@@ -96,15 +96,15 @@ async function* storedBytes(
   }
 }
 
-/** Cuts a stream into full blocks and a last one that may be shorter. */
-async function* blocks(plain: AsyncIterable<Uint8Array>): AsyncGenerator<PlainBlock, void, undefined> {
+/** Cuts a stream into full runs and a last one that may be shorter. */
+async function* runs(plain: AsyncIterable<Uint8Array>): AsyncGenerator<PlainRun, void, undefined> {
   let space: Buffer<ArrayBuffer> | null = null;
   let filled = 0;
   for await (const chunk of plain) {
     for (let taken = 0; taken < chunk.length; ) {
-      space ??= takeSpace(SPACE_BYTES);
+      space ??= takeSpace(RUN_SPACE_BYTES);
       const fitting = chunk.subarray(taken, taken + MAX_BLOCK_BYTES - filled);
-      space.set(fitting, BLOCK_HEADER_BYTES + filled);
+      space.set(fitting, PLAIN_AT + filled);
       taken += fitting.length;
       filled += fitting.length;
       if (filled < MAX_BLOCK_BYTES) continue;
@@ -119,11 +119,11 @@ async function* blocks(plain: AsyncIterable<Uint8Array>): AsyncGenerator<PlainBl
 /** Several blocks are compressed at once; they come out in order. */
 async function* encodedBlocks(
   codecs: CodecPool,
-  first: PlainBlock,
-  rest: AsyncIterable<PlainBlock>,
+  first: PlainRun,
+  rest: AsyncIterable<PlainRun>,
   written: { plainBytes: number },
 ): AsyncGenerator<Pending<Buffer<ArrayBuffer>>, void, undefined> {
-  const start = ({ space, plainBytes }: PlainBlock) => {
+  const start = ({ space, plainBytes }: PlainRun) => {
     written.plainBytes += plainBytes;
     return pending(codecs.encode(space, plainBytes));
   };

@@ -1,7 +1,8 @@
 /** An object's plain bytes into a sink, all of it on the thread that this runs on. */
+import { createHash } from 'node:crypto';
 import type { OpenSink, SinkInThread, StoredObject, ThreadSink } from '../model.js';
-import { inlineCodec, pourBlock } from './blockCodec.js';
-import { type Findings, provedBlocks, type StoredBytes, type Verdict } from './provedBlocks.js';
+import { pourBlock } from './blockCodec.js';
+import { type Findings, judge, type StoredBytes, storedWalk, type Verdict } from './provedBlocks.js';
 
 export interface Poured {
   verdict: Verdict;
@@ -10,7 +11,7 @@ export interface Poured {
 }
 
 /**
- * @param taken told of plain bytes that the sink has taken, and waited for
+ * @param poured told of each block that the sink has taken; waited for where it answers with a promise
  * @throws what the sink throws; but where the stored bytes are damaged that is the reason, and the verdict says so
  */
 export async function pourInto(
@@ -18,26 +19,41 @@ export async function pourInto(
   object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
   source: StoredBytes,
   findings: Findings,
-  taken: (plainBytes: number) => unknown,
+  poured: (plainBytes: number) => Promise<void> | undefined,
 ): Promise<Poured> {
   const into = await openSink(sink);
-  const codec = inlineCodec();
+  const sha256 = createHash('sha256');
   let refusal: { error: unknown } | null = null;
-  const pour = async (block: Buffer<ArrayBuffer>) => {
-    await codec.hash(block);
+  const pour = (block: Buffer<ArrayBuffer>): number => {
     if (refusal) return 0;
     try {
-      return pourBlock(block, into);
+      const plainBytes = pourBlock(block, into);
+      if (plainBytes === null) findings.problem ??= 'format';
+      return plainBytes ?? 0;
     } catch (error) {
       refusal = { error };
       return 0;
     }
   };
   try {
-    const blocks = provedBlocks(object, source, findings, codec, pour, null);
-    let step = await blocks.next();
-    for (; !step.done; step = await blocks.next()) await taken(step.value);
-    const verdict = step.value;
+    const walk = storedWalk(findings);
+    let step = walk.next();
+    while (!step.done) {
+      const wish = step.value;
+      if (wish.kind === 'take') {
+        const taken = source.take(wish.size, wish.after);
+        // To wait for what is there already would cost more than to hash it.
+        step = walk.next(taken instanceof Promise ? await taken : taken);
+        continue;
+      }
+      sha256.update(wish.bytes);
+      if (wish.kind === 'block') {
+        const pause = poured(pour(wish.bytes));
+        if (pause) await pause;
+      }
+      step = walk.next();
+    }
+    const verdict = judge(object, findings, sha256.digest('hex'));
     if (verdict) return { verdict, result: null };
     if (refusal) throw (refusal as { error: unknown }).error;
     return { verdict, result: into.end() };

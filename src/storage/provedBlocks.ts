@@ -21,6 +21,9 @@ import type { ObjectStream } from './storage.js';
 /** What follows a defect is hashed in pieces of this size. */
 const REST_BYTES = 256 * 1024;
 
+/** Stored blocks that are decoded together. */
+const RUN_BYTES = 512 * 1024;
+
 /**
  * What is wrong with a stored object, in the order in which it is looked for: not there; fewer or more bytes than were
  * stored; as many but others; the bytes that were stored, but nothing that this service wrote; another plain length.
@@ -43,69 +46,98 @@ export function noFindings(): Findings {
 }
 
 export interface StoredBytes {
-  /** `start` and up to `size` bytes more, fewer at the end of the object. */
-  take(size: number, start?: Buffer): Promise<Buffer<ArrayBuffer>>;
+  /** `after` and up to `size` bytes more, fewer at the end of the object. */
+  take(size: number, after?: Buffer): Buffer<ArrayBuffer> | Promise<Buffer<ArrayBuffer>>;
+}
+
+/** What a walk through an object's stored bytes wants next. */
+type Wish =
+  /** To be handed these bytes: see StoredBytes.take. */
+  | { kind: 'take'; size: number; after?: Buffer }
+  /** To have bytes hashed. */
+  | { kind: 'pass'; bytes: Buffer<ArrayBuffer> }
+  /** To have a whole block hashed, and then decoded. */
+  | { kind: 'block'; bytes: Buffer<ArrayBuffer> };
+
+/** Goes through all stored bytes in order; tells of no more blocks once there was a defect. */
+export function* storedWalk(findings: Findings): Generator<Wish, void, Buffer<ArrayBuffer>> {
+  const header = yield { kind: 'take', size: HEADER_BYTES };
+  findings.problem = headerProblem(header);
+  yield { kind: 'pass', bytes: header };
+  let ended = false;
+  while (!findings.problem && !ended) {
+    const start = yield { kind: 'take', size: BLOCK_HEADER_BYTES };
+    const found = blockHeader(start);
+    if (found === null) findings.problem ??= 'format';
+    const payloadBytes = found === null ? 0 : found === 'end' ? END_BYTES - BLOCK_HEADER_BYTES : found.payloadBytes;
+    const whole = yield { kind: 'take', size: payloadBytes, after: start };
+    if (found !== null && found !== 'end' && whole.length === BLOCK_HEADER_BYTES + payloadBytes) {
+      findings.plainBytes += found.plainBytes;
+      yield { kind: 'block', bytes: whole };
+    } else {
+      ended = found === 'end' && endMarkerTotal(whole) === findings.plainBytes;
+      if (!ended) findings.problem ??= 'format';
+      yield { kind: 'pass', bytes: whole };
+    }
+  }
+  for (;;) {
+    const rest = yield { kind: 'take', size: REST_BYTES };
+    if (rest.length === 0) return;
+    findings.problem ??= 'format';
+    yield { kind: 'pass', bytes: rest };
+  }
 }
 
 /**
- * What `work` answers for each block, in order, none of them null; it is told of no more blocks once there was a defect.
- * Returns the verdict.
- * @param ahead how many blocks may be at work before they are asked for; null where the source has only one buffer
+ * The plain bytes of each block, in order, none of them once there was a defect. Returns the verdict.
+ * @param ahead how many runs of blocks may be at work before they are asked for
  */
-export async function* provedBlocks<T>(
+export async function* provedBlocks(
   object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
   source: StoredBytes,
   findings: Findings,
   codec: ObjectCodec,
-  work: (block: Buffer<ArrayBuffer>) => Promise<T | null>,
-  ahead: { depth: number; release: () => void } | null,
-): AsyncGenerator<T, Verdict, undefined> {
-  const answers = decodedBlocks(source, codec, work, findings);
-  for await (const { answer } of ahead ? readAhead(answers, ahead.depth, ahead.release) : answers) {
-    const done = await answer;
-    if (done !== null && !findings.problem) yield done;
+  ahead: { depth: number; release: () => void },
+): AsyncGenerator<Buffer, Verdict, undefined> {
+  for await (const { answer } of readAhead(decodedRuns(source, codec, findings), ahead.depth, ahead.release)) {
+    for (const plain of await answer) if (!findings.problem) yield plain;
   }
   return judge(object, findings, await codec.digest());
 }
 
-/** Answers for all stored bytes in order: what became of a block, or null where there was none. */
-async function* decodedBlocks<T>(
+/** Answers for all stored bytes in order: what became of a run of blocks, or nothing where there was none. */
+async function* decodedRuns(
   source: StoredBytes,
   codec: ObjectCodec,
-  work: (block: Buffer<ArrayBuffer>) => Promise<T | null>,
   findings: Findings,
-): AsyncGenerator<Pending<T | null>, void, undefined> {
-  const hash = (bytes: Buffer<ArrayBuffer>) => pending(codec.hash(bytes).then(() => null));
-  const decode = async (block: Buffer<ArrayBuffer>) => {
-    const done = await work(block);
-    if (done === null) findings.problem ??= 'format';
-    return done;
+): AsyncGenerator<Pending<Buffer[]>, void, undefined> {
+  const decode = async (blocks: Buffer<ArrayBuffer>[]) => {
+    const plain = await codec.decode(blocks);
+    if (plain.length < blocks.length) findings.problem ??= 'format';
+    return plain;
   };
-
-  const header = await source.take(HEADER_BYTES);
-  findings.problem = headerProblem(header);
-  yield hash(header);
-  let ended = false;
-  while (!findings.problem && !ended) {
-    const start = await source.take(BLOCK_HEADER_BYTES);
-    const found = blockHeader(start);
-    if (found === null) findings.problem ??= 'format';
-    const payloadBytes = found === null ? 0 : found === 'end' ? END_BYTES - BLOCK_HEADER_BYTES : found.payloadBytes;
-    const whole = await source.take(payloadBytes, start);
-    if (found !== null && found !== 'end' && whole.length === BLOCK_HEADER_BYTES + payloadBytes) {
-      findings.plainBytes += found.plainBytes;
-      yield pending(decode(whole));
-    } else {
-      ended = found === 'end' && endMarkerTotal(whole) === findings.plainBytes;
-      if (!ended) findings.problem ??= 'format';
-      yield hash(whole);
+  // Each way to another thread and back costs more than a block.
+  let run: Buffer<ArrayBuffer>[] = [];
+  let bytes = 0;
+  const walk = storedWalk(findings);
+  let step = walk.next();
+  while (!step.done) {
+    const wish = step.value;
+    if (wish.kind === 'take') {
+      step = walk.next(await source.take(wish.size, wish.after));
+      continue;
     }
-  }
-  for (;;) {
-    const rest = await source.take(REST_BYTES);
-    if (rest.length === 0) return;
-    findings.problem ??= 'format';
-    yield hash(rest);
+    if (wish.kind === 'block') {
+      run.push(wish.bytes);
+      bytes += wish.bytes.length;
+    }
+    if (run.length > 0 && (bytes >= RUN_BYTES || wish.kind === 'pass')) {
+      yield pending(decode(run));
+      run = [];
+      bytes = 0;
+    }
+    if (wish.kind === 'pass') yield pending(codec.hash(wish.bytes).then(() => []));
+    step = walk.next();
   }
 }
 
@@ -124,9 +156,9 @@ export class StreamedBytes implements StoredBytes {
   }
 
   /** In a buffer of their own. */
-  async take(size: number, start: Buffer = Buffer.alloc(0)): Promise<Buffer<ArrayBuffer>> {
-    const taken = takeSpace(start.length + size);
-    let filled = start.copy(taken);
+  async take(size: number, after: Buffer = Buffer.alloc(0)): Promise<Buffer<ArrayBuffer>> {
+    const taken = takeSpace(after.length + size);
+    let filled = after.copy(taken);
     while (filled < taken.length && (await this.more())) {
       const piece = this.chunk.subarray(0, taken.length - filled);
       taken.set(piece, filled);
@@ -165,9 +197,9 @@ export class FileBytes implements StoredBytes {
     private readonly findings: Findings,
   ) {}
 
-  /** `start`, where given, is what the call before gave. @throws StoredBytesUnreadable */
-  async take(size: number, start?: Buffer): Promise<Buffer<ArrayBuffer>> {
-    const begin = start?.length ?? 0;
+  /** `after`, where given, is what the call before gave. @throws StoredBytesUnreadable */
+  take(size: number, after?: Buffer): Buffer<ArrayBuffer> {
+    const begin = after?.length ?? 0;
     let filled = begin;
     const end = Math.min(begin + size, SPACE_BYTES);
     while (filled < end && !this.findings.extended) {
@@ -202,7 +234,8 @@ export class StoredBytesUnreadable extends Error {
   readonly code = 'STORED_BYTES_UNREADABLE';
 }
 
-function judge(
+/** @param sha256 of all stored bytes, lower-case hex */
+export function judge(
   object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
   findings: Findings,
   sha256: string,

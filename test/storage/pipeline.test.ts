@@ -5,7 +5,7 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import { describe, it, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { Fault } from '../../src/errors.js';
-import { MAX_BLOCK_BYTES } from '../../src/storage/objectFormat.js';
+import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../../src/storage/objectFormat.js';
 import { SMALL_BYTES } from '../../src/storage/objectWriter.js';
 import { seeded, seeds } from '../support/seed.js';
 import { allOf, inPieces, openPipeline } from './objects.js';
@@ -20,6 +20,9 @@ describe('object pipeline', () => {
       1,
       SMALL_BYTES,
       SMALL_BYTES + 1,
+      BLOCK_BYTES - 1,
+      BLOCK_BYTES,
+      BLOCK_BYTES + 1,
       MAX_BLOCK_BYTES - 1,
       MAX_BLOCK_BYTES,
       MAX_BLOCK_BYTES + 1,
@@ -183,9 +186,9 @@ describe('object pipeline', () => {
     const object = await pipeline.write('x', inPieces(plain));
     const readers = Array.from({ length: 40 }, () => pipeline.read(object, 'LOG_CORRUPT')[Symbol.asyncIterator]());
     // Each gets its first block while all the others are open, then all are read to their ends.
-    for (const reader of readers) assert.equal((await reader.next()).value?.length, MAX_BLOCK_BYTES);
+    for (const reader of readers) assert.equal((await reader.next()).value?.length, BLOCK_BYTES);
     const rests = await Promise.all(readers.map((reader) => allOf({ [Symbol.asyncIterator]: () => reader })));
-    assert.ok(rests.every((rest) => rest.equals(plain.subarray(MAX_BLOCK_BYTES))));
+    assert.ok(rests.every((rest) => rest.equals(plain.subarray(BLOCK_BYTES))));
   });
 
   it('fails what a dying thread had in hand, and starts another', async (t) => {

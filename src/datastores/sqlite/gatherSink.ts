@@ -36,11 +36,15 @@ export interface GatheredSegment extends PlacedPages {
 export const open: OpenSink = (argument) => {
   const wanted = argument as GatherArgument;
   const file = openSync(wanted.pages.file, 'r+');
-  const segment = new IncomingSegment(wanted, new PageAppender(file, wanted.pages));
+  const kept = new PageAppender(file, wanted.pages);
+  const segment = new IncomingSegment(wanted, kept);
   return {
     take: (bytes) => segment.push(bytes),
     end: () => segment.end(),
-    close: () => closeSync(file),
+    close() {
+      kept.close();
+      closeSync(file);
+    },
   };
 };
 

@@ -1,35 +1,33 @@
 /** Runs beside the codec: writes a part of a base into the new database file, with newer pages in the place of its own. */
-import { closeSync, openSync } from 'node:fs';
 import type { OpenSink } from '../../model.js';
-import { type PageFiles, PagePatch, writeAll } from './newerPages.js';
-import { Turns } from './turns.js';
+import { type PageFiles, PagePatch } from './newerPages.js';
+import { type SharedFile, WrittenFileOnThread } from './writtenFile.js';
 
 export const mergeSinkModule = import.meta.url;
 
-/** Pieces that stay in the processor's cache between being decoded, patched and written. */
-const pieceBytes = 128 << 10;
-
 export interface MergeArgument {
   /** The database file, which exists. */
-  file: string;
+  out: SharedFile;
   /** Where the bytes to come begin in it. */
   at: number;
-  /** The file ends here; what lies beyond is dropped. */
+  /** What is wanted of the base ends here; what lies beyond is dropped. */
   end: number;
   newer: PageFiles;
-  /** Shared by all that write into the file. */
-  turns: SharedArrayBuffer;
+}
+
+export interface MergedPart {
+  /** How many newer pages took the place of its own. */
+  applied: number;
 }
 
 export const open: OpenSink = (argument) => {
-  const { file, at: start, end, newer, turns } = argument as MergeArgument;
-  const turn = new Turns(turns);
-  const out = openSync(file, 'r+');
+  const { out: shared, at: start, end, newer } = argument as MergeArgument;
+  const out = new WrittenFileOnThread(shared);
   let patch: PagePatch;
   try {
     patch = new PagePatch(newer);
   } catch (error) {
-    closeSync(out);
+    out.close();
     throw error;
   }
   let at = start;
@@ -37,16 +35,12 @@ export const open: OpenSink = (argument) => {
     take(bytes) {
       const kept = bytes.subarray(0, Math.max(0, end - at));
       patch.apply(kept, at);
-      turn.take(() => {
-        for (let from = 0; from < kept.length; from += pieceBytes) {
-          writeAll(out, kept.subarray(from, from + pieceBytes), at + from);
-        }
-      });
+      out.write(kept, at);
       at += bytes.length;
     },
-    end() {},
+    end: (): MergedPart => ({ applied: patch.applied }),
     close() {
-      closeSync(out);
+      out.close();
       patch.close();
     },
   };

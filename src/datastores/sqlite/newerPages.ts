@@ -8,13 +8,18 @@
  *
  * Both belong to one recovery in one process and are not synced: after a crash they are gathered again.
  */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
+import { writeWholeSync } from '../durable.js';
+import { Turns } from '../turns.js';
 import { PageSet } from './pageSet.js';
-import { Turns } from './turns.js';
 
-/** Pages are written in pieces that stay in the processor's cache on the way. */
+/** Pages are written in pieces that stay in the processor's cache on the way; none is longer than half of one. */
 const batchBytes = 128 << 10;
+/** Of the index, read or written at once: 16 MiB of a database with pages of 4 KiB. */
+const indexWindowBytes = 16 << 10;
+/** Pages whose places wait for being written into the index. */
+const unplacedAtMost = 1 << 16;
 
 export interface PageFiles {
   pages: string;
@@ -37,7 +42,13 @@ export interface PlacedPages {
   places: Uint32Array;
 }
 
-/** Appends pages to the file that all share, and remembers where. */
+/**
+ * Batches that are not in use, on each thread. One made for every segment would be garbage that V8 leaves lying until
+ * there is much of it.
+ */
+const batches: Buffer[] = [];
+
+/** Appends pages to the file that all share, and remembers where. To be closed. */
 export class PageAppender {
   private readonly batch: Buffer;
   private readonly places: Int32Array;
@@ -50,7 +61,7 @@ export class PageAppender {
     private readonly file: number,
     private readonly shared: SharedPages,
   ) {
-    this.batch = Buffer.allocUnsafeSlow(Math.max(batchBytes, shared.pageSize));
+    this.batch = batches.pop() ?? Buffer.allocUnsafeSlow(batchBytes);
     this.places = new Int32Array(shared.places);
     this.turns = new Turns(shared.turns);
   }
@@ -68,11 +79,15 @@ export class PageAppender {
     return { numbers: Uint32Array.from(this.numbers.splice(0)), places: Uint32Array.from(this.at.splice(0)) };
   }
 
+  close(): void {
+    batches.push(this.batch);
+  }
+
   private flush(): void {
     const { pageSize } = this.shared;
     const count = this.batched / pageSize;
     const start = Atomics.add(this.places, 0, count);
-    this.turns.take(() => writeAll(this.file, this.batch.subarray(0, this.batched), start * pageSize));
+    this.turns.take(() => writeWholeSync(this.file, this.batch.subarray(0, this.batched), start * pageSize));
     for (let i = 1; i <= count; i++) this.at.push(start + i);
     this.batched = 0;
   }
@@ -83,10 +98,12 @@ export class NewerPages {
   private readonly pages: number;
   private readonly index: number;
   private readonly entry = Buffer.alloc(4);
+  private readonly indexWindow = Buffer.alloc(indexWindowBytes);
   private readonly own: PageAppender;
   readonly shared: SharedPages;
   private count = 0;
   private open = true;
+  private readonly unplaced = { numbers: [] as number[], places: [] as number[] };
 
   constructor(
     private readonly directory: string,
@@ -132,15 +149,42 @@ export class NewerPages {
     this.own.append(page, content);
   }
 
+  /** To be called after the last page; get(), groups() and PagePatch see everything only then. */
   flush(): void {
     const { numbers, places } = this.own.end();
     for (const [i, page] of numbers.entries()) this.place(page, places[i] ?? 0);
+    this.writeIndex();
   }
 
   private place(page: number, place: number): void {
+    const { numbers, places } = this.unplaced;
     this.count += 1;
-    this.entry.writeUInt32LE(place);
-    writeAll(this.index, this.entry, 4 * page);
+    numbers.push(page);
+    places.push(place);
+    if (numbers.length >= unplacedAtMost) this.writeIndex();
+  }
+
+  /** A window of the index at a time: an entry at a time would be a system call for each page. */
+  private writeIndex(): void {
+    const { unplaced, indexWindow, index } = this;
+    const order = Uint32Array.from(unplaced.numbers.keys());
+    order.sort((a, b) => (unplaced.numbers[a] ?? 0) - (unplaced.numbers[b] ?? 0));
+    for (let i = 0; i < order.length; ) {
+      const start = Math.floor((4 * (unplaced.numbers[order[i] ?? 0] ?? 0)) / indexWindowBytes) * indexWindowBytes;
+      const known = readUpTo(index, indexWindow, start);
+      indexWindow.fill(0, known);
+      let end = known;
+      for (; i < order.length; i++) {
+        const slot = order[i] ?? 0;
+        const at = 4 * (unplaced.numbers[slot] ?? 0) - start;
+        if (at >= indexWindowBytes) break;
+        indexWindow.writeUInt32LE(unplaced.places[slot] ?? 0, at);
+        end = Math.max(end, at + 4);
+      }
+      writeWholeSync(index, indexWindow.subarray(0, end), start);
+    }
+    unplaced.numbers = [];
+    unplaced.places = [];
   }
 
   /** How many pages there are. */
@@ -170,6 +214,7 @@ export class NewerPages {
   /** Lets go of the files, which go with their directory: removing them here would hold up the service's thread. */
   close(): void {
     if (this.open) {
+      this.own.close();
       closeSync(this.pages);
       closeSync(this.index);
     }
@@ -177,12 +222,16 @@ export class NewerPages {
   }
 }
 
-/** Puts newer pages over pieces of a database file. */
+/** Puts newer pages over pieces of a database file, best from its beginning to its end. */
 export class PagePatch {
   private readonly pages: number;
   private readonly index: number;
   private readonly pageSize: number;
-  private entries = Buffer.alloc(0);
+  private readonly entries = Buffer.alloc(indexWindowBytes);
+  /** Number of the first page in `entries`, and how many there are; none yet where that is zero. */
+  private window = { first: 0, count: 0 };
+  /** How many newer pages were put, each counted with its first byte. */
+  applied = 0;
 
   constructor(files: PageFiles) {
     this.pageSize = files.pageSize;
@@ -193,31 +242,34 @@ export class PagePatch {
   /** Overwrites what is newer of the bytes that lie at `at` in the database file. */
   apply(bytes: Buffer, at: number): void {
     const { pageSize } = this;
-    const first = Math.floor(at / pageSize) + 1;
     const last = Math.ceil((at + bytes.length) / pageSize);
-    const wanted = 4 * (last - first + 1);
-    if (this.entries.length < wanted) this.entries = Buffer.allocUnsafeSlow(wanted);
-    const found = readUpTo(this.index, this.entries.subarray(0, wanted), 4 * first);
-    for (let i = 0; i + 4 <= found; i += 4) {
-      const place = this.entries.readUInt32LE(i);
+    for (let page = Math.floor(at / pageSize) + 1; page <= last; page++) {
+      const place = this.placeOf(page);
       if (place === 0) continue;
-      const start = (first + i / 4 - 1) * pageSize;
+      const start = (page - 1) * pageSize;
       const from = Math.max(start, at);
       const to = Math.min(start + pageSize, at + bytes.length);
       const part = bytes.subarray(from - at, to - at);
       const read = readUpTo(this.pages, part, (place - 1) * pageSize + from - start);
-      if (read < part.length) throw new Error(`the newer version of page ${first + i / 4} is cut short`);
+      if (read < part.length) throw new Error(`the newer version of page ${page} is cut short`);
+      if (from === start) this.applied += 1;
     }
+  }
+
+  private placeOf(page: number): number {
+    const { entries, window } = this;
+    if (window.first === 0 || page < window.first || page >= window.first + indexWindowBytes / 4) {
+      window.first = page;
+      window.count = readUpTo(this.index, entries, 4 * page) >> 2;
+    }
+    const i = page - window.first;
+    return i < window.count ? entries.readUInt32LE(4 * i) : 0;
   }
 
   close(): void {
     closeSync(this.pages);
     closeSync(this.index);
   }
-}
-
-export function writeAll(file: number, bytes: Uint8Array, at: number): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, at + done);
 }
 
 /** Answers with how many bytes there were. */

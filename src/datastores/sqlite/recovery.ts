@@ -8,15 +8,14 @@ import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { LogPosition } from '../../model.js';
 import type { RecoveryContext, StoredPart } from '../datastore.js';
+import { inParallel } from '../inParallel.js';
 import { type FullBackupState, fullBackupState } from './backupState.js';
 import { gatherLog } from './gatherLog.js';
-import { inParallel } from './inParallel.js';
-import { type MergeArgument, mergeSinkModule } from './mergeSink.js';
+import { type MergeArgument, type MergedPart, mergeSinkModule } from './mergeSink.js';
 import { type NewerPages, PagePatch } from './newerPages.js';
 import { addPages } from './pageBackup.js';
 import { position } from './position.js';
-import { scopeOf } from './replayScope.js';
-import { Turns } from './turns.js';
+import { incomplete, scopeOf } from './replayScope.js';
 import { WrittenFile } from './writtenFile.js';
 
 /** Parts read at the same time: hashing, decompression and writing of each run on threads of their own. */
@@ -91,27 +90,32 @@ async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<v
   const state = fullBackupState(context.base.facts);
   const { pageSize, dbPages } = newer;
   const end = dbPages * pageSize;
+  const baseEnd = Math.min(end, wholePages(state) * pageSize);
   proveContinuous(context.base.parts, state);
   proveEveryPageHasASource(state, newer);
   const file = copyFile(context);
   for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
-  const turns = Turns.shared();
   const out = await WrittenFile.open(file);
+  let applied = 0;
   try {
     await inParallel(context.base.parts, partsAtOnce, async (part) => {
       context.signal.throwIfAborted();
       let bytes = 0;
-      const argument: MergeArgument = { file, at: part.offset, end, newer: newer.files, turns };
+      const argument: MergeArgument = { out: out.shared, at: part.offset, end: baseEnd, newer: newer.files };
       // Once this ends without an error, the part is proved whole.
-      await part.pour({ module: mergeSinkModule, argument }, (more) => {
+      const merged = await part.pour({ module: mergeSinkModule, argument }, (more) => {
         bytes += more;
-        out.wrote(more);
       });
+      applied += (merged as MergedPart).applied;
       if (bytes !== part.plainBytes) {
         throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${bytes} of ${part.plainBytes} bytes`);
       }
     });
-    await writeTail(context, newer, state, out);
+    applied += await writeTail(context, newer, state, out);
+    // Whatever the log or an incremental has of a page must be in the file now.
+    if (applied !== newer.size) {
+      throw incomplete(context.cut.position.ordinal, `${applied} of ${newer.size} newer pages are in the file`);
+    }
     await out.truncate(end);
     await out.sync();
   } finally {
@@ -119,13 +123,13 @@ async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<v
   }
 }
 
-/** What lies behind the base's last whole page, and only the log has. */
+/** What lies behind the base's last whole page, and only the log has. Answers with the pages that it put there. */
 async function writeTail(
   { signal }: RecoveryContext,
   newer: NewerPages,
   state: FullBackupState,
   out: WrittenFile,
-): Promise<void> {
+): Promise<number> {
   const end = newer.dbPages * newer.pageSize;
   const patch = new PagePatch(newer.files);
   const piece = Buffer.alloc(tailBytes);
@@ -136,6 +140,7 @@ async function writeTail(
       patch.apply(bytes, at);
       await out.write(bytes, at);
     }
+    return patch.applied;
   } finally {
     patch.close();
   }

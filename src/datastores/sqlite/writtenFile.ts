@@ -1,25 +1,51 @@
-/** A large file that is being written and must be on disk in the end. */
+/** A large file that threads write side by side and that must be on disk in the end. */
+import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { writeWhole } from '../durable.js';
+import { writeWhole, writeWholeSync } from '../durable.js';
+import { Turns } from '../turns.js';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
-const writeBackBytes = 64 << 20;
+const writeBackBytes = 32 << 20;
+/** How often is looked whether it is; the disk writes some megabytes meanwhile. */
+const lookMs = 5;
+/** Pieces of which the system's cache takes one without another thread waiting for long. */
+const pieceBytes = 128 << 10;
+/** Threads count what they wrote in these. */
+const countedBytes = 1024;
+
+/** What threads need that write into the file. */
+export interface SharedFile {
+  file: string;
+  turns: SharedArrayBuffer;
+  /** One Int32 of units of 1024 bytes written so far, which may wrap. */
+  written: SharedArrayBuffer;
+}
 
 export class WrittenFile {
-  private unsynced = 0;
+  readonly shared: SharedFile;
+  private readonly written: Int32Array;
+  private readonly looking: NodeJS.Timeout;
+  private begun = 0;
   private writingBack: Promise<void> | null = null;
   private failure: { error: unknown } | null = null;
 
-  private constructor(private readonly handle: FileHandle) {}
+  private constructor(
+    private readonly handle: FileHandle,
+    file: string,
+  ) {
+    this.shared = { file, turns: Turns.shared(), written: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT) };
+    this.written = new Int32Array(this.shared.written);
+    this.looking = setInterval(() => this.writeBack(), lookMs);
+  }
 
   /** Empties the file where it is there. */
   static async open(file: string): Promise<WrittenFile> {
-    return new WrittenFile(await open(file, 'w', 0o600));
+    return new WrittenFile(await open(file, 'w', 0o600), file);
   }
 
   async write(bytes: Uint8Array, at: number): Promise<void> {
     await writeWhole(this.handle, bytes, at);
-    this.wrote(bytes.length);
+    Atomics.add(this.written, 0, Math.ceil(bytes.length / countedBytes));
   }
 
   async truncate(bytes: number): Promise<void> {
@@ -28,6 +54,7 @@ export class WrittenFile {
 
   /** Everything written is on disk when this resolves. */
   async sync(): Promise<void> {
+    clearInterval(this.looking);
     await this.writingBack;
     // The system tells of a failed write-back only once, and it may have told the one before.
     if (this.failure) throw this.failure.error;
@@ -35,15 +62,15 @@ export class WrittenFile {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.looking);
     await this.writingBack;
     await this.handle.close();
   }
 
-  /** So many bytes were written, also by others who have the file open. */
-  wrote(bytes: number): void {
-    this.unsynced += bytes;
-    if (this.unsynced < writeBackBytes || this.writingBack) return;
-    this.unsynced = 0;
+  private writeBack(): void {
+    const written = Atomics.load(this.written, 0);
+    if (((written - this.begun) | 0) < writeBackBytes / countedBytes || this.writingBack) return;
+    this.begun = written;
     this.writingBack = this.handle
       .datasync()
       .catch((error: unknown) => {
@@ -52,5 +79,31 @@ export class WrittenFile {
       .finally(() => {
         this.writingBack = null;
       });
+  }
+}
+
+/** The same file on a thread. */
+export class WrittenFileOnThread {
+  private readonly descriptor: number;
+  private readonly turns: Turns;
+  private readonly written: Int32Array;
+
+  constructor({ file, turns, written }: SharedFile) {
+    this.descriptor = openSync(file, 'r+');
+    this.turns = new Turns(turns);
+    this.written = new Int32Array(written);
+  }
+
+  write(bytes: Uint8Array, at: number): void {
+    this.turns.take(() => {
+      for (let from = 0; from < bytes.length; from += pieceBytes) {
+        writeWholeSync(this.descriptor, bytes.subarray(from, from + pieceBytes), at + from);
+      }
+    });
+    Atomics.add(this.written, 0, Math.ceil(bytes.length / countedBytes));
+  }
+
+  close(): void {
+    closeSync(this.descriptor);
   }
 }

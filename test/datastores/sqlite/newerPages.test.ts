@@ -10,8 +10,14 @@ test('each byte of a patched base is the newest version', async (t) => {
   for (const seed of seeds(t)) {
     const random = seeded(seed);
     const below = (limit: number) => Math.floor(random() * limit);
-    for (const pageSize of [512, 4096, 65_536]) {
-      const dbPages = 1 + below(200);
+    for (const [pageSize, mostPages] of [
+      [512, 200],
+      [4096, 200],
+      [65_536, 200],
+      // Several windows of the index, and one of them written more than once.
+      [512, 150_000],
+    ] as const) {
+      const dbPages = 1 + below(mostPages);
       const newer = new NewerPages(await scratchDir(t), pageSize);
       newer.limitTo(dbPages);
       const expected = randomBytes(dbPages * pageSize);
@@ -33,6 +39,7 @@ test('each byte of a patched base is the newest version', async (t) => {
         at += piece.length;
       }
       patch.close();
+      assert.equal(patch.applied, newer.size);
       assert.ok(base.equals(expected), `seed ${seed}, pages of ${pageSize}`);
       newer.close();
     }
