@@ -31,7 +31,7 @@ chmod 755 "$policy"
 
 apt-get update
 # The existing configuration file is kept: it is the one just written. setpriv is in util-linux.
-apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold postgresql postgresql-client tar util-linux
+apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold postgresql postgresql-client util-linux
 
 for program in postgres initdb pg_basebackup pg_controldata pg_waldump; do
   ls /usr/lib/postgresql/*/bin/"$program"

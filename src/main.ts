@@ -19,13 +19,14 @@ import type { Limits } from './gateway/limits/limits.js';
 import { readSafelist } from './gateway/limits/persistedOperations.js';
 import { readMetricsToken, startMetricsListener } from './gateway/metricsEndpoint.js';
 import { startGateway } from './gateway/server.js';
-import { Gauges } from './gauges.js';
+import { freeBytes, Gauges } from './gauges.js';
 import { lockHome } from './homeLock.js';
 import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
 import { systemClock } from './instant.js';
+import { planToEnd } from './recovery/planning.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
 import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
@@ -119,10 +120,19 @@ export async function startService(
     };
     const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
-    const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
+    const onFault = (fault: Fault) => damage.remember(fault);
+    const backups = new BackupService({
+      ...shared,
+      storage,
+      archiver,
+      scratchOf: (id) => places.backupScratch(id),
+      planToEnd: (instance) => planToEnd(shared, datastores.get(instance.datastore), instance),
+      rollByItself: config.PITR_SYNTHETIC_BACKUPS === 'on',
+      freeBytes: () => freeBytes(places.root),
+      onFault,
+    });
     releasers.push(() => backups.close());
     const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
-    const onFault = (fault: Fault) => damage.remember(fault);
     const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
     const fileBounds = new FileBounds({ allowed, home: places.root });
     const instances = new InstanceService({ ...shared, archiver, fileBounds });

@@ -16,13 +16,14 @@ export class Litestream {
 
   /** Null where it is not installed. */
   static async find(): Promise<Litestream | null> {
-    const binary = fileURLToPath(
-      import.meta.resolve(`@flydotio/litestream-${process.platform}-${process.arch}/litestream`),
-    );
-    return access(binary).then(
-      () => new Litestream(binary),
-      () => null,
-    );
+    const name = `@flydotio/litestream-${process.platform}-${process.arch}/litestream`;
+    try {
+      const binary = fileURLToPath(import.meta.resolve(name));
+      await access(binary);
+      return new Litestream(binary);
+    } catch {
+      return null;
+    }
   }
 
   /** Starts to replicate `file` into the directory `replica`; stop it with SIGTERM. */

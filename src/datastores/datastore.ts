@@ -63,6 +63,9 @@ export interface Datastore {
   /** Takes a backup of a captured instance; its bytes go to `sink`. */
   backup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts>;
 
+  /** How full backups are made of older ones and archived log; left out where the datastore has no way to. */
+  readonly rollForward?: RollForwardDriver;
+
   /** A position as a user wrote it, or null where it is none of this datastore's. */
   parsePosition(text: string): LogPosition | null;
 
@@ -202,6 +205,32 @@ export interface ParentBackup {
   facts: BackupFacts;
   /** Segments with transactions after the parent's replayAfter, up to and with the one of ordinal `last`; newest first. */
   log(last: number): AsyncIterable<StoredSegment>;
+}
+
+/** Full backups that are made without the source: an older one, rolled forward along the archived log. */
+export interface RollForwardDriver {
+  /**
+   * Stores a full backup of what `base` becomes by the cut, with as little of the processor as the system lets it have.
+   * It stands on nothing afterwards.
+   * @throws Fault INSTANCE_NOT_READY where a recovery from it would have no less log to replay than one from the base;
+   *   what damage of the base or the log leads to in a recovery
+   */
+  make(request: RollForwardRequest, sink: BackupSink): Promise<BackupFacts>;
+  /** Ends what an earlier life of the service left running in a scratch directory. May run at any time, twice. */
+  discard(scratch: string): Promise<void>;
+}
+
+export interface RollForwardRequest {
+  /** A full backup of the cut's stretch that is consistent before it. */
+  base: StoredBackup;
+  cut: Cut;
+  /** An instant that leads to the cut, now and for ever. */
+  at: Instant;
+  /** The log from the base to the cut, complete and in the order asked for. */
+  segments(order: 'oldest-first' | 'newest-first'): AsyncIterable<StoredSegment>;
+  /** An empty directory to work in, removed afterwards. */
+  scratch: string;
+  signal: AbortSignal;
 }
 
 export interface BackupSink {

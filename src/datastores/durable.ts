@@ -1,4 +1,5 @@
 /** Bytes and names that are on disk when a call resolves, and files that are written whole; for every driver. */
+import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 /** Waits until a file's content, or what was made, renamed or removed in a directory, is on disk. */
@@ -16,4 +17,9 @@ export async function writeWhole(file: FileHandle, bytes: Uint8Array, at: number
   for (let done = 0; done < bytes.length; ) {
     done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   }
+}
+
+/** As writeWhole, on a thread that waits for it. */
+export function writeWholeSync(file: number, bytes: Uint8Array, at: number): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, at + done);
 }

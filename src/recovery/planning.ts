@@ -57,6 +57,20 @@ export async function planRecovery(
   }
 }
 
+/**
+ * How the archive alone leads to the latest point that can be recovered, and an instant that leads there for ever. The
+ * source is not asked for more. @throws Fault where nothing can be recovered
+ */
+export async function planToEnd(
+  options: Omit<PlanningOptions, 'cover'>,
+  datastore: Datastore,
+  instance: InstanceRecord,
+): Promise<{ plan: RecoveryPlan; at: Instant }> {
+  const at = latestPoint(await gatherFacts(options, instance));
+  const target = { pointInTime: at, position: null };
+  return { at, plan: await planRecovery({ ...options, cover: async () => false }, datastore, instance, target) };
+}
+
 /** By instance id. The cost grows with stretches, gaps and backups, not with the log. */
 export async function loadWindows(
   read: CatalogReader,

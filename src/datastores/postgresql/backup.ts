@@ -6,15 +6,22 @@ import { WalCapture } from './capture.js';
 import { formatLsn, positionAt, segmentFloor } from './lsn.js';
 import { withSession } from './session.js';
 import { readSettings, type Settings } from './settings.js';
+import type { PartStarts } from './unpack.js';
 import type { Progress } from './walBuffer.js';
 
 const FENCES = 10;
 /** 1 had no `archives`: everything was one. */
 const STATE_VERSION = 2;
+/** Of backups that were rolled forward: what reads only version 2 must not touch them. */
+export const ROLLED_VERSION = 3;
 
 /** What a restore needs to know of the source. */
 export interface BaseState {
-  version: typeof STATE_VERSION;
+  /**
+   * ROLLED_VERSION: the data directory of a server that was shut down in its recovery. It has no backup_label: replay goes
+   * on from its control file.
+   */
+  version: typeof STATE_VERSION | typeof ROLLED_VERSION;
   major: number;
   systemId: string;
   timeline: number;
@@ -28,6 +35,8 @@ export interface BaseState {
   history: string | null;
   /** What the content consists of, one after another, the data directory last. */
   archives: BaseArchive[];
+  /** For parts to be unpacked side by side; older backups lack it, and a reader that does not know it needs it not. */
+  starts?: PartStarts;
 }
 
 export async function takeBackup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts> {
@@ -62,6 +71,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
     startLsn: formatLsn(written.start),
     history: timeline > 1 ? await capture.history(timeline) : null,
     archives: written.archives,
+    starts: written.starts,
   };
   return {
     // From the beginning of the file: the server replays whole files only.
@@ -76,7 +86,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
 /** @throws Fault VERSION_MISMATCH for a state that another release wrote */
 export function baseState(facts: BackupFacts): BaseState {
   const state = facts.state as unknown as BaseState;
-  if (facts.state.version === STATE_VERSION) return state;
+  if (facts.state.version === STATE_VERSION || facts.state.version === ROLLED_VERSION) return state;
   if (facts.state.version === 1) {
     return { ...state, version: STATE_VERSION, archives: [{ tablespace: null, bytes: facts.sizeBytes }] };
   }
@@ -97,6 +107,7 @@ interface Written {
   start: number;
   timeline: number;
   archives: BaseArchive[];
+  starts: PartStarts;
 }
 
 async function streamBase(request: BackupRequest, capture: WalCapture, sink: BackupSink): Promise<Written> {
@@ -115,7 +126,8 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
-    await sink.write(content());
+    const partBytes = await stream.begin();
+    await sink.write(content(), partBytes);
   } catch (error) {
     signal.throwIfAborted();
     throw error;
@@ -123,10 +135,10 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
     signal.removeEventListener('abort', abort);
     stream.close();
   }
-  const { start, archives } = stream;
+  const { start, archives, marks } = stream;
   // The data directory comes last.
   if (!start || archives.at(-1)?.tablespace !== null) throw broken('the server did not send its data directory');
-  return { start: start.lsn, timeline: start.timeline, archives };
+  return { start: start.lsn, timeline: start.timeline, archives, starts: marks.noted };
 }
 
 function stretchOf(capture: WalCapture): Progress {

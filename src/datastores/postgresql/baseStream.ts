@@ -6,6 +6,7 @@ import pg from 'pg';
 import { Fault } from '../../errors.js';
 import type { ServerAddress } from './address.js';
 import { serverLsn } from './lsn.js';
+import { PartMarks, partBytesOf } from './partMarks.js';
 import { type CopyConnection, copyConnection } from './replicationStream.js';
 import { connect } from './session.js';
 
@@ -29,6 +30,8 @@ export class BaseStream {
   estimate: number | null = null;
   /** Where replay has to start, and on which timeline; told before the first byte. */
   start: { lsn: number; timeline: number } | null = null;
+  /** Where the content's parts begin, whose size the first archive decides. */
+  marks = new PartMarks(partBytesOf(0));
   private readonly connection: CopyConnection;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
@@ -46,11 +49,20 @@ export class BaseStream {
   }
 
   /**
-   * All archives as one stream of bytes, whose ends `archives` tells afterwards. To be read once.
+   * Asks for the backup. Resolves when its first bytes are there, with the size of the parts that its content is to be
+   * cut into.
+   */
+  async begin(): Promise<number> {
+    this.ask();
+    while (this.archives.length === 0 && !this.over) await this.news();
+    return this.marks.partBytes;
+  }
+
+  /**
+   * All archives as one stream of bytes, whose ends `archives` tells afterwards. To be read once, after begin().
    * @throws Fault DATASTORE_UNAVAILABLE in the server's words
    */
   async *content(): AsyncIterable<Buffer> {
-    this.begin();
     for (;;) {
       const taken = this.waiting;
       this.waiting = [];
@@ -62,9 +74,7 @@ export class BaseStream {
       if (this.failure) throw baseFault(this.failure);
       if (this.waiting.length > 0) continue;
       if (this.over) return;
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
+      await this.news();
     }
   }
 
@@ -73,7 +83,13 @@ export class BaseStream {
     void this.client.end().catch(() => {});
   }
 
-  private begin(): void {
+  private news(): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = resolve;
+    });
+  }
+
+  private ask(): void {
     const query = new pg.Query(COMMAND);
     query.on('row', (row: Record<string, string | null>) => this.row(row));
     query.on('error', (error) => this.end(error));
@@ -104,13 +120,17 @@ export class BaseStream {
       const name = chunk.toString('latin1', 1, chunk.indexOf(0, 1));
       const tablespace = name === 'base.tar' ? null : Number(/^(\d+)\.tar$/.exec(name)?.[1]);
       if (Number.isNaN(tablespace)) throw new Error(`an archive named ${name}`);
+      if (this.archives.length === 0) this.marks = new PartMarks(partBytesOf(this.estimate ?? 0));
+      else this.marks.nextArchive();
       this.archives.push({ tablespace, bytes: 0 });
+      this.wake();
     } else if (kind === 0x64 /* d: bytes */) {
       const archive = this.archives.at(-1);
       if (!archive) throw new Error('bytes before the first archive');
       // pg reuses the buffer under the chunk.
       const bytes = Buffer.from(chunk.subarray(1));
       archive.bytes += bytes.length;
+      this.marks.push(bytes);
       this.waiting.push(bytes);
       this.waitingBytes += bytes.length;
       if (this.waitingBytes > MOST_WAITING) this.connection.stream.pause();

@@ -179,6 +179,7 @@ export class WalCapture implements LogCapture {
   /** The source's commits wait for the archive, or do so no more. */
   private wait(synchronous: boolean): void {
     this.handover.synchronous = synchronous;
+    this.stream?.setPrompt(synchronous);
     if (synchronous) this.handover.soon();
   }
 

@@ -19,6 +19,7 @@ import { type RunAs, resolveRunAs } from './processes.js';
 import { dataDirectory, managedState, provisionServer, serverPlace } from './provision.js';
 import { replayLog } from './replay.js';
 import { requireMajor, restoreBase, scratchPlaces } from './restore.js';
+import { discardRoll, rollForward } from './rollForward.js';
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
 import { continuesIdentity, dropSlot, inspectSource, slotName } from './source.js';
 
@@ -157,6 +158,10 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
 
     backup: takeBackup,
+    rollForward: {
+      make: (request, sink) => rollForward(request, sink, binaries, runAs()),
+      discard: discardRoll,
+    },
     parsePosition,
     locate: locateCut,
 

@@ -46,11 +46,17 @@ export interface LaunchOptions {
   env?: Record<string, string>;
   stdio?: SpawnOptions['stdio'];
   cwd?: string;
+  /** It gets what of the processor others leave. */
+  gently?: boolean;
 }
 
 /** Starts a program that gets SIGINT when the service ends, however it ends. */
 export function launch(program: string, args: string[], options: LaunchOptions): ChildProcess {
-  const [command, ...rest] = setpriv ? ['setpriv', '--pdeathsig', 'SIGINT', program, ...args] : [program, ...args];
+  const [command, ...rest] = [
+    ...(options.gently ? ['nice', '-n', '19'] : []),
+    ...(setpriv ? ['setpriv', '--pdeathsig', 'SIGINT'] : []),
+    ...[program, ...args],
+  ];
   return spawn(command ?? program, rest, {
     stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],
     cwd: options.cwd ?? '/',

@@ -6,7 +6,8 @@
 import { Fault } from '../../errors.js';
 import type { StoredSegment } from '../datastore.js';
 import { formatLsn } from './lsn.js';
-import { WalFormatError, WalReader } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { WalFormatError } from './walRecord.js';
 
 const MAGIC = Buffer.from('PITRWAL1', 'latin1');
 const HEADER_BYTES = 32;
@@ -30,8 +31,43 @@ export function encodeHeader(header: SegmentHeader): Buffer {
 
 export interface SegmentReader {
   header(header: SegmentHeader): void;
-  /** Log from `lsn` on. */
-  bytes(lsn: number, bytes: Buffer): Promise<void> | void;
+  /** Log from `lsn` on; the bytes are valid during the call. */
+  bytes(lsn: number, bytes: Buffer): void;
+}
+
+/** Which log a segment is said to hold. */
+export type SegmentRange = Pick<StoredSegment, 'after' | 'last'>;
+
+/** Takes a segment's bytes in whatever pieces they come. */
+export class SegmentBytes {
+  private head: Buffer | null = Buffer.alloc(0);
+  private lsn: number;
+
+  constructor(
+    private readonly segment: SegmentRange,
+    private readonly reader: SegmentReader,
+  ) {
+    this.lsn = segment.after;
+  }
+
+  /** @throws Fault LOG_CORRUPT, and what the reader throws */
+  push(chunk: Buffer): void {
+    let bytes = chunk;
+    if (this.head) {
+      this.head = Buffer.concat([this.head, chunk]);
+      if (this.head.length < HEADER_BYTES) return;
+      this.reader.header(decodeHeader(this.head, this.segment));
+      bytes = this.head.subarray(HEADER_BYTES);
+      this.head = null;
+    }
+    if (bytes.length > 0) this.reader.bytes(this.lsn, bytes);
+    this.lsn += bytes.length;
+  }
+
+  /** @throws Fault LOG_CORRUPT where that was not the log from `after` to `last` */
+  end(): void {
+    if (this.head || this.lsn !== this.segment.last) throw corrupt(this.segment, `it ends at ${formatLsn(this.lsn)}`);
+  }
 }
 
 /**
@@ -40,43 +76,34 @@ export interface SegmentReader {
  * @throws Fault LOG_CORRUPT where it is not the log from `after` to `last`, and whatever `segment.read` and the reader
  *   throw
  */
-export async function readSegment(segment: StoredSegment, reader: SegmentReader): Promise<void> {
-  let head: Buffer | null = Buffer.alloc(0);
-  let lsn = segment.after;
+async function readSegment(segment: StoredSegment, reader: SegmentReader): Promise<void> {
+  const incoming = new SegmentBytes(segment, reader);
   let failure: { error: unknown } | null = null;
-  for await (const chunk of segment.read()) {
+  for await (const chunk of segment.read({ reuse: true })) {
     if (failure) continue;
     try {
-      let bytes: Buffer = chunk;
-      if (head) {
-        head = Buffer.concat([head, chunk]);
-        if (head.length < HEADER_BYTES) continue;
-        reader.header(decodeHeader(head, segment));
-        bytes = head.subarray(HEADER_BYTES);
-        head = null;
-      }
-      if (bytes.length > 0) await reader.bytes(lsn, bytes);
-      lsn += bytes.length;
+      incoming.push(chunk);
     } catch (error) {
       failure = { error };
     }
   }
   if (failure) throw failure.error;
-  if (head || lsn !== segment.last) throw corrupt(segment, `it ends at ${formatLsn(lsn)}`);
+  incoming.end();
 }
 
-/** Reads a segment's records; see WalReader for the two callbacks. @throws as readSegment */
+/** Reads a segment's records; see WalReader for the callbacks. @throws as readSegment */
 export async function readRecords(
   segment: StoredSegment,
   onCommit: ConstructorParameters<typeof WalReader>[2],
   onRecord?: ConstructorParameters<typeof WalReader>[3],
+  onCheckpoint?: ConstructorParameters<typeof WalReader>[5],
 ): Promise<SegmentHeader> {
   let records: WalReader | null = null;
   let found: SegmentHeader | null = null;
   await readSegment(segment, {
     header: (header) => {
       found = header;
-      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord);
+      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord, undefined, onCheckpoint);
     },
     bytes: (_, bytes) => {
       try {
@@ -91,7 +118,7 @@ export async function readRecords(
   return found;
 }
 
-function decodeHeader(bytes: Buffer, segment: StoredSegment): SegmentHeader {
+function decodeHeader(bytes: Buffer, segment: SegmentRange): SegmentHeader {
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) throw corrupt(segment, 'it has no header');
   const start = Number(bytes.readBigUInt64LE(16));
   if (start !== segment.after) throw corrupt(segment, `it begins at ${formatLsn(start)}`);
@@ -103,7 +130,7 @@ function decodeHeader(bytes: Buffer, segment: StoredSegment): SegmentHeader {
   };
 }
 
-function corrupt(segment: StoredSegment, why: string): Fault {
+function corrupt(segment: SegmentRange, why: string): Fault {
   const range = `${formatLsn(segment.after)} to ${formatLsn(segment.last)}`;
   return new Fault('LOG_CORRUPT', `The archived log from ${range} is not what was archived: ${why}`, {
     hint: 'Recover to an instant before it, or from a later backup.',

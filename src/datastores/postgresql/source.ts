@@ -9,7 +9,7 @@ import { endpointOf, type ServerAddress, uriOf } from './address.js';
 import { supportedInWords, supportedMajors } from './majors.js';
 import { ReplicationStream } from './replicationStream.js';
 import { sqlState, withSession } from './session.js';
-import { WAL_PAGE } from './walReader.js';
+import { WAL_PAGE } from './walRecord.js';
 
 /** The service's slot for an instance: letters, digits and underscores, at most 63. */
 export function slotName(instanceId: string): string {

@@ -1,35 +1,39 @@
 /**
  * Puts the archived log in front of a recovering server: whole WAL files in a directory, a few ahead of what it has
- * taken, fetched by a small shell script that waits for them. Nothing after the cut is ever put there.
+ * taken, fetched by a small shell command that waits for them. Nothing after the cut is ever put there, and nothing that
+ * is not proved to be what was archived.
  */
-import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { renameSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmod, chown, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { Instant } from '../../instant.js';
 import type { StoredSegment } from '../datastore.js';
+import { inParallel } from '../inParallel.js';
+import { Turns } from '../turns.js';
+import { type FedSegment, type FeedArgument, feedSinkModule } from './feedSink.js';
 import { formatLsn, historyFileName, walFileName } from './lsn.js';
 import type { RunAs } from './processes.js';
-import { readSegment } from './segmentFormat.js';
-import { withoutLocation } from './tablespaces.js';
-import { putRecord, WalFormatError, WalReader } from './walReader.js';
 
 /** Files put ready and not yet taken: enough that the server never waits while the next segment is read. */
 const FILES_AHEAD = 8;
+/** Each of them is read, proved and written on a thread; the server needs a core too. */
+const SEGMENTS_AT_ONCE = 2;
 const POLL_MS = 10;
 
 /**
  * $1 the file's name, $2 where to put it. Exit 1 says "there is none", which ends the log: only where the log does end.
- * Anything above 125 stops the server, which is right for a fault. A file already taken lies in pg_wal; the server looks
+ * Anything above 125 stops the server, which is right for a fault. A file already given lies in pg_wal; the server looks
  * there next. Without its caller ($PPID) the script ends.
  */
 const RESTORE_SCRIPT = `#!/bin/sh
 here=\${0%/*}
 while kill -0 $PPID 2>/dev/null; do
   if [ -e "$here/ready/$1" ]; then
-    : > "$here/taken/$1" && mv "$here/ready/$1" "$2" && exit 0
+    mv "$here/ready/$1" "$2" && exit 0
     exit 200
   fi
-  if [ -e "$here/taken/$1" ]; then exit 1; fi
+  if [ -e "$here/given/$1" ]; then exit 1; fi
   case $1 in *.history) exit 1 ;; esac
   if [ -e "$here/fault" ]; then exit 201; fi
   if [ -e "$here/end" ]; then exit 1; fi
@@ -51,9 +55,10 @@ export interface FeedPlan {
 }
 
 export class WalFeed {
-  private file: FileHandle | null = null;
-  private fileStart = 0;
+  /** Up to here everything is proved. */
   private written: number;
+  /** Where the next file begins that is to be given. */
+  private nextFile: number;
   private readonly latest = new Map<string, Instant>();
 
   constructor(
@@ -63,17 +68,22 @@ export class WalFeed {
     private readonly signal: AbortSignal,
   ) {
     this.written = plan.after;
+    this.nextFile = plan.after;
   }
 
   get restoreCommand(): string {
     // A percent sign in a path would be read as one of PostgreSQL’s placeholders.
-    return `/bin/sh "${path.join(this.directory, 'restore.sh').replaceAll('%', '%%')}" "%f" "%p"`;
+    const here = this.directory.replaceAll('%', '%%');
+    // Mostly the file is there, and mv is the only program that is started.
+    return `[ -e "${here}/ready/%f" ] && exec mv "${here}/ready/%f" "%p"; exec /bin/sh "${here}/restore.sh" "%f" "%p"`;
   }
 
   /** Makes the directory anew. */
   async prepare(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true });
-    for (const part of ['', 'ready', 'taken']) await this.own(await this.made(path.join(this.directory, part)));
+    for (const part of ['', 'ready', 'given']) await this.own(await this.made(path.join(this.directory, part)));
+    // Not the server's user's: what is built there is moved on by name.
+    await this.made(path.join(this.directory, 'building'));
     await writeFile(path.join(this.directory, 'restore.sh'), RESTORE_SCRIPT, { mode: 0o755 });
     const { history, timeline } = this.plan;
     if (history === null) return;
@@ -83,34 +93,18 @@ export class WalFeed {
   }
 
   /**
-   * Feeds everything up to the cut, then proves the rest of the last segment. The server is stopped where this fails.
+   * Feeds everything up to the cut. The server is stopped where this fails.
    * @throws Fault LOG_CORRUPT, RECOVERY_INCOMPLETE where the log given has a hole, and what reading throws
    */
   async run(segments: AsyncIterable<StoredSegment>): Promise<void> {
     try {
-      let next: number | null = null;
-      for await (const segment of segments) {
-        if (next === null ? segment.after > this.plan.after : segment.after !== next) {
-          throw incomplete(`the log from ${formatLsn(next ?? this.plan.after)} on is missing`);
-        }
-        next = segment.last;
-        await this.feed(segment);
-        if (segment.last >= this.plan.cut) break;
-      }
+      await this.feedAll(segments);
       if (this.written !== this.plan.cut) throw incomplete(`the log ends at ${formatLsn(this.written)}`);
-      await this.finishFile();
+      if (this.nextFile < this.plan.cut) this.giveLast();
       await writeFile(path.join(this.directory, 'end'), '');
     } catch (error) {
-      await this.file?.close();
-      this.file = null;
       await writeFile(path.join(this.directory, 'fault'), '').catch(() => {});
-      if (error instanceof Error && 'code' in error && error.code === 'ENOSPC') {
-        throw new Fault('STORAGE_FULL', 'There is no room for the log that is to be replayed', {
-          hint: 'Make room where the service keeps its instances, and recover again.',
-          cause: error,
-        });
-      }
-      throw error;
+      throw asFault(error);
     }
   }
 
@@ -125,99 +119,63 @@ export class WalFeed {
     return reached;
   }
 
-  private async feed(segment: StoredSegment): Promise<void> {
-    let records: WalReader | null = null;
-    const changed: { start: number; record: Buffer }[] = [];
-    // What may still be changed when more of it has arrived.
-    let held: Buffer = Buffer.alloc(0);
-    await readSegment(segment, {
-      header: (header) => {
-        const { timeline, segmentSize, systemId } = this.plan;
-        if (header.timeline !== timeline || header.segmentSize !== segmentSize || header.systemId !== systemId) {
-          throw new Fault('LOG_CORRUPT', 'The archived log is not that of the backup’s server and timeline');
+  private async feedAll(segments: AsyncIterable<StoredSegment>): Promise<void> {
+    const { after, cut } = this.plan;
+    const turns = Turns.shared();
+    let next: number | null = null;
+    await inParallel(this.paced(segments), SEGMENTS_AT_ONCE, async (segment, inTurn) => {
+      const fed = await this.pour(segment, turns);
+      await inTurn(() => {
+        if (next === null ? segment.after > after : segment.after !== next) {
+          throw incomplete(`the log from ${formatLsn(next ?? after)} on is missing`);
         }
-        records = new WalReader(
-          header.start,
-          segmentSize,
-          ({ start, at }) => this.latest.set(walFileName(timeline, start, segmentSize), at),
-          () => {},
-          (found) => {
-            const record = withoutLocation(found);
-            if (record) changed.push({ start: found.start, record });
-          },
-        );
-      },
-      bytes: async (lsn, bytes) => {
-        try {
-          records?.push(bytes);
-        } catch (error) {
-          if (!(error instanceof WalFormatError)) throw error;
-          throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
-        }
-        const written = records?.major ?? this.plan.major;
-        if (written !== this.plan.major) {
-          throw new Fault(
-            'LOG_CORRUPT',
-            `The archived log is of PostgreSQL ${written}, the backup of ${this.plan.major}`,
-          );
-        }
-        const from = lsn - held.length;
-        // Copied only where something is changed: the chunk is not this reader's.
-        const log = held.length > 0 || changed.length > 0 ? Buffer.concat([held, bytes]) : bytes;
-        for (const { start, record } of changed.splice(0)) {
-          putRecord(log, from, start, record, this.plan.segmentSize);
-        }
-        const settled = (records?.settled ?? lsn) - from;
-        await this.writeWithin(from, log.subarray(0, settled));
-        held = Buffer.from(log.subarray(settled));
-      },
+        next = segment.last;
+        for (const { file, at } of fed) this.latest.set(file, at);
+        this.written = Math.max(after, Math.min(segment.last, cut));
+        while (this.nextFile + this.plan.segmentSize <= this.written) this.give();
+      });
     });
-    await this.writeWithin(segment.last - held.length, held);
   }
 
-  /** Writes what of these bytes lies between the plan's beginning and its cut. */
-  private async writeWithin(lsn: number, bytes: Buffer): Promise<void> {
-    const from = Math.max(0, this.plan.after - lsn);
-    const to = Math.min(bytes.length, this.plan.cut - lsn);
-    if (to > from) await this.write(lsn + from, bytes.subarray(from, to));
-  }
-
-  private async write(lsn: number, bytes: Buffer): Promise<void> {
-    const { segmentSize } = this.plan;
-    for (let at = 0; at < bytes.length; ) {
-      const position = lsn + at;
-      const left = segmentSize - (position % segmentSize);
-      if (!this.file) await this.beginFile(position);
-      const piece = bytes.subarray(at, at + left);
-      await this.file?.write(piece, 0, piece.length, position - this.fileStart);
-      at += piece.length;
-      this.written = position + piece.length;
-      if (piece.length === left) await this.finishFile();
-    }
-  }
-
-  private async beginFile(lsn: number): Promise<void> {
+  /** Up to the one with the cut, no more of them than the server has use for. */
+  private async *paced(segments: AsyncIterable<StoredSegment>): AsyncIterable<StoredSegment> {
     const ready = path.join(this.directory, 'ready');
-    // Ends with the server's own end, which aborts the signal.
-    while ((await readdir(ready)).length >= FILES_AHEAD) {
+    for await (const segment of segments) {
+      // Ends with the server's own end, which aborts the signal.
+      while ((await readdir(ready)).length >= FILES_AHEAD) {
+        this.signal.throwIfAborted();
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      }
       this.signal.throwIfAborted();
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      yield segment;
+      if (segment.last >= this.plan.cut) return;
     }
-    this.signal.throwIfAborted();
-    this.fileStart = lsn - (lsn % this.plan.segmentSize);
-    this.file = await open(path.join(this.directory, 'building'), 'w', 0o600);
+  }
+
+  private async pour(segment: StoredSegment, turns: SharedArrayBuffer): Promise<FedSegment> {
+    const { major, timeline, segmentSize, systemId, after, cut } = this.plan;
+    const argument: FeedArgument = {
+      segment: { after: segment.after, last: segment.last },
+      ...{ major, timeline, segmentSize, systemId, after, cut, turns },
+      directory: path.join(this.directory, 'building'),
+      owner: this.runAs,
+    };
+    return (await segment.pour({ module: feedSinkModule, argument })) as FedSegment;
   }
 
   /** What is behind the last byte written reads as zeros, which is where a log ends. */
-  private async finishFile(): Promise<void> {
-    if (!this.file) return;
-    await this.file.truncate(this.plan.segmentSize);
-    await this.file.close();
-    this.file = null;
-    const built = path.join(this.directory, 'building');
-    await this.own(built);
-    const name = walFileName(this.plan.timeline, this.fileStart, this.plan.segmentSize);
-    await rename(built, path.join(this.directory, 'ready', name));
+  private giveLast(): void {
+    const name = walFileName(this.plan.timeline, this.nextFile, this.plan.segmentSize);
+    truncateSync(path.join(this.directory, 'building', name), this.plan.segmentSize);
+    this.give();
+  }
+
+  private give(): void {
+    const name = walFileName(this.plan.timeline, this.nextFile, this.plan.segmentSize);
+    // First, so that a file that is neither ready nor given is one to wait for.
+    writeFileSync(path.join(this.directory, 'given', name), '');
+    renameSync(path.join(this.directory, 'building', name), path.join(this.directory, 'ready', name));
+    this.nextFile += this.plan.segmentSize;
   }
 
   private async made(directory: string): Promise<string> {
@@ -229,6 +187,20 @@ export class WalFeed {
   private async own(file: string): Promise<void> {
     if (this.runAs) await chown(file, this.runAs.uid, this.runAs.gid);
   }
+}
+
+function asFault(error: unknown): unknown {
+  if (error instanceof Fault) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  // As it comes from another thread.
+  if (code === 'LOG_CORRUPT') {
+    return new Fault('LOG_CORRUPT', message, { hint: 'Recover to an instant before it, or from a later backup.' });
+  }
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  return new Fault('STORAGE_FULL', 'There is no room for the log that is to be replayed', {
+    hint: 'Make room where the service keeps its instances, and recover again.',
+    cause: error,
+  });
 }
 
 function incomplete(why: string): Fault {

@@ -7,57 +7,45 @@
  * headers, start at multiples of 8 and may run over several pages. Every page's magic number says of which major it is,
  * and of a machine of which byte order: one that is not known is refused.
  */
-import { type Instant, instant } from '../../instant.js';
 import { crc32c } from './crc32c.js';
 import { formatLsn } from './lsn.js';
 import { majorOfLog } from './majors.js';
+import {
+  align,
+  commitTime,
+  dataAt,
+  LONG_HEADER,
+  lsnAt,
+  RECORD_HEADER,
+  type RecordMark,
+  SHORT_HEADER,
+  WAL_PAGE,
+  type WalCheckpoint,
+  type WalCommit,
+  WalFormatError,
+  type WalRecord,
+} from './walRecord.js';
 
-export const WAL_PAGE = 8192;
-const SHORT_HEADER = 24;
-const LONG_HEADER = 40;
-export const RECORD_HEADER = 24;
 /** PostgreSQL itself refuses longer records. */
 const LONGEST_RECORD = 2 ** 30;
-/** 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds since 1970. */
-const POSTGRES_EPOCH = 946_684_800_000_000n;
-
 const RMGR_XLOG = 0;
 const RMGR_TRANSACTION = 1;
 const RMGR_TABLESPACE = 5;
+const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
+const XLOG_CHECKPOINT_ONLINE = 0x10;
 const XLOG_SWITCH = 0x40;
 const CONTINUES_RECORD = 0x0001;
-
-/** A committed transaction: its record lies in [start, end), all LSNs. */
-export interface WalCommit {
-  start: number;
-  end: number;
-  at: Instant;
-}
-
-/** The newest complete record. Two logs that agree in it, and in where it lies, are the same log up to there. */
-export interface RecordMark {
-  start: number;
-  crc: number;
-}
-
-/** A whole record, without the page headers that lie in it. */
-export interface WalRecord {
-  start: number;
-  header: Buffer;
-  body: Buffer;
-}
-
-/** The bytes are not a PostgreSQL log that goes on from what was read before. */
-export class WalFormatError extends Error {}
 
 export class WalReader {
   /** The LSN of the next byte. */
   position: number;
   /** The LSN just after the newest complete record; where reading began, before the first. */
   recordEnd: number;
-  last: RecordMark | null = null;
-  /** Of the server that wrote this log; null before the first page's header. */
-  major: number | null = null;
+  /** Of the newest complete record; -1 before the first. */
+  private lastStart = -1;
+  private lastCrc = 0;
+  /** Of every page; -1 before the first one's header. */
+  private magic = -1;
 
   private readonly pageHeader = Buffer.alloc(LONG_HEADER);
   /** Bytes of the page header still to come; 0 inside a page's body. */
@@ -79,22 +67,27 @@ export class WalReader {
    * @param start an LSN at which a record begins, or the start of a WAL file
    * @param onRecord called for every complete record, with where it begins and ends
    * @param onTablespace called for every record of tablespaces made and dropped
+   * @param onCheckpoint called for every checkpoint
    */
   constructor(
     start: number,
     private readonly segmentSize: number,
     private readonly onCommit: (commit: WalCommit) => void,
-    private readonly onRecord: (start: number, end: number) => void = () => {},
+    private readonly onRecord: ((start: number, end: number) => void) | null = null,
     private readonly onTablespace: (record: WalRecord) => void = () => {},
+    private readonly onCheckpoint: (checkpoint: WalCheckpoint) => void = () => {},
   ) {
     this.position = start;
     this.recordEnd = start;
   }
 
-  /** Bytes before this LSN are of no record that may still turn out to be one of a tablespace. */
-  get settled(): number {
-    const open = this.inRecord && (this.recordRead < RECORD_HEADER || this.header[17] === RMGR_TABLESPACE);
-    return open ? this.recordStart : this.position;
+  get last(): RecordMark | null {
+    return this.lastStart < 0 ? null : { start: this.lastStart, crc: this.lastCrc };
+  }
+
+  /** The major whose server wrote this log; null before the first page's header. */
+  get major(): number | null {
+    return majorOfLog(this.magic);
   }
 
   /** @throws WalFormatError */
@@ -114,7 +107,7 @@ export class WalReader {
       }
       if (this.headerMissing > 0) {
         const taken = Math.min(left, this.headerMissing);
-        bytes.copy(this.pageHeader, this.headerSize - this.headerMissing, at, at + taken);
+        copyFew(bytes, at, taken, this.pageHeader, this.headerSize - this.headerMissing);
         this.headerMissing -= taken;
         at += this.advance(taken);
         if (this.headerMissing === 0) this.beginPage();
@@ -124,6 +117,11 @@ export class WalReader {
         at += this.advance(taken);
         if (this.skip === 0) this.recordEnd = this.position;
       } else {
+        const passed = this.inRecord ? 0 : this.passRecords(bytes, at, at + left);
+        if (passed > 0) {
+          at += this.advance(passed);
+          continue;
+        }
         at += this.advance(this.readRecord(bytes, at, left));
         if (this.inRecord && this.recordRead >= RECORD_HEADER && this.recordRead === align(this.recordLength)) {
           this.endRecord();
@@ -140,7 +138,7 @@ export class WalReader {
   private beginPage(): void {
     const page = this.position - this.headerSize;
     this.checkMagic(page);
-    if (Number(this.pageHeader.readBigUInt64LE(8)) !== page) throw this.wrong('a page of another place', page);
+    if (lsnAt(this.pageHeader, 8) !== page) throw this.wrong('a page of another place', page);
     const continued = (this.pageHeader.readUInt16LE(2) & CONTINUES_RECORD) !== 0;
     const remaining = continued ? this.pageHeader.readUInt32LE(16) : 0;
     if (this.inRecord) {
@@ -152,7 +150,7 @@ export class WalReader {
         throw this.wrong('a record that does not go on', page);
       }
     } else if (remaining > 0) {
-      if (this.last) throw this.wrong('the rest of a record that never began', page);
+      if (this.lastStart >= 0) throw this.wrong('the rest of a record that never began', page);
       // Whole pages of it carry a header each, so it is measured anew on every page.
       this.skip = Math.min(align(remaining), WAL_PAGE - this.headerSize);
     }
@@ -160,14 +158,38 @@ export class WalReader {
 
   private checkMagic(page: number): void {
     const magic = this.pageHeader.readUInt16LE(0);
+    if (magic === this.magic) return;
     const major = majorOfLog(magic);
     // All majors' have this one, and none of theirs means anything on a machine of the other byte order.
     if (magic >> 8 !== 0xd1) throw this.wrong('no page header', page);
     if (major === null) throw this.wrong(`a page of an unknown version 0x${magic.toString(16)}`, page);
-    if (this.major !== null && major !== this.major) {
-      throw this.wrong(`a page of PostgreSQL ${major} in the log of ${this.major}`, page);
+    if (this.major !== null) throw this.wrong(`a page of PostgreSQL ${major} in the log of ${this.major}`, page);
+    this.magic = magic;
+  }
+
+  /**
+   * Most records lie whole on a page and are nothing to look into: they are checked where they lie. Answers with how many
+   * bytes of them there were from `from` on; `to` is the end of the page or of the bytes.
+   */
+  private passRecords(bytes: Buffer, from: number, to: number): number {
+    let at = from;
+    while (at + RECORD_HEADER <= to) {
+      const manager = bytes[at + 17];
+      if (manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE || manager === RMGR_XLOG) break;
+      const length = bytes.readUInt32LE(at);
+      const end = at + length + (-length & 7);
+      if (length < RECORD_HEADER || end > to) break;
+      const start = this.position + at - from;
+      if (this.lastStart >= 0 && lsnAt(bytes, at + 8) !== this.lastStart) {
+        throw this.wrong('a record that does not follow the one before it', start);
+      }
+      this.lastStart = start;
+      this.lastCrc = bytes.readUInt32LE(at + 20);
+      at = end;
+      this.recordEnd = this.position + at - from;
+      this.onRecord?.(start, this.recordEnd);
     }
-    this.major = major;
+    return at - from;
   }
 
   /** Takes what belongs to the present record out of `left` bytes of one page; answers with how many. */
@@ -180,7 +202,7 @@ export class WalReader {
     }
     if (this.recordRead < RECORD_HEADER) {
       const taken = Math.min(left, RECORD_HEADER - this.recordRead);
-      bytes.copy(this.header, this.recordRead, at, at + taken);
+      copyFew(bytes, at, taken, this.header, this.recordRead);
       this.recordRead += taken;
       // The length stands in the first four bytes, which always lie on the record's first page.
       if (this.recordRead >= 4) this.recordLength = this.header.readUInt32LE(0);
@@ -196,11 +218,17 @@ export class WalReader {
   private checkHeader(): void {
     const { recordLength: length, recordStart: start } = this;
     if (length < RECORD_HEADER || length > LONGEST_RECORD) throw this.wrong(`a record of ${length} bytes`, start);
-    if (this.last && Number(this.header.readBigUInt64LE(8)) !== this.last.start) {
+    if (this.lastStart >= 0 && lsnAt(this.header, 8) !== this.lastStart) {
       throw this.wrong('a record that does not follow the one before it', start);
     }
-    const kept = this.header[17] === RMGR_TRANSACTION || this.header[17] === RMGR_TABLESPACE;
+    const manager = this.header[17];
+    const kept = manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE || this.isCheckpoint();
     this.body = kept ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
+  }
+
+  private isCheckpoint(): boolean {
+    const kind = (this.header[16] ?? 0) & 0xf0;
+    return this.header[17] === RMGR_XLOG && (kind === XLOG_CHECKPOINT_ONLINE || kind === XLOG_CHECKPOINT_SHUTDOWN);
   }
 
   private endRecord(): void {
@@ -215,14 +243,19 @@ export class WalReader {
     const crc = this.header.readUInt32LE(20);
     this.inRecord = false;
     this.recordEnd = end;
-    this.last = { start, crc };
-    this.onRecord(start, end);
+    this.lastStart = start;
+    this.lastCrc = crc;
+    this.onRecord?.(start, end);
     if (this.body === null) return;
     const body = this.body.subarray(0, this.recordLength - RECORD_HEADER);
     this.body = null;
     if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged record', start);
     if (this.header[17] === RMGR_TABLESPACE) {
       this.onTablespace({ start, header: Buffer.from(this.header), body });
+      return;
+    }
+    if (this.header[17] === RMGR_XLOG) {
+      this.onCheckpoint({ end, redo: lsnAt(body, dataAt(body)) });
       return;
     }
     const kind = (this.header[16] ?? 0) & 0x70;
@@ -235,40 +268,7 @@ export class WalReader {
   }
 }
 
-/** Without block references a record is: optional origin and top-level xid, the data's length, the data. */
-export function dataAt(body: Buffer): number {
-  let at = 0;
-  for (;;) {
-    const id = body.readUInt8(at);
-    if (id === 253) at += 3;
-    else if (id === 252) at += 5;
-    else if (id === 255) return at + 2;
-    else if (id === 254) return at + 5;
-    else throw new WalFormatError(`block ${id} in a record that has none`);
-  }
-}
-
-function commitTime(body: Buffer): Instant {
-  return micros(body.readBigInt64LE(dataAt(body)));
-}
-
-function micros(sincePostgresEpoch: bigint): Instant {
-  return instant(Number(sincePostgresEpoch + POSTGRES_EPOCH));
-}
-
-/** Puts a record's bytes back where it lies: into `log`, which begins at `from`, around the page headers. */
-export function putRecord(log: Buffer, from: number, start: number, record: Buffer, segmentSize: number): void {
-  let lsn = start;
-  for (let at = 0; at < record.length; ) {
-    const inPage = lsn % WAL_PAGE;
-    if (inPage === 0) lsn += lsn % segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
-    const taken = Math.min(record.length - at, WAL_PAGE - (lsn % WAL_PAGE));
-    record.copy(log, lsn - from, at, at + taken);
-    at += taken;
-    lsn += taken;
-  }
-}
-
-function align(length: number): number {
-  return Math.ceil(length / 8) * 8;
+/** For a few bytes this is much quicker than Buffer.copy. */
+function copyFew(from: Buffer, at: number, count: number, to: Buffer, toAt: number): void {
+  for (let i = 0; i < count; i++) to[toAt + i] = from[at + i] ?? 0;
 }

@@ -1,8 +1,8 @@
 /** The newest version of every page that a range of the log wrote, read from its newest end. */
 import { instant } from '../../instant.js';
 import type { RecoveryMeter, StoredSegment } from '../datastore.js';
+import { inParallel } from '../inParallel.js';
 import { type GatherArgument, type GatheredSegment, gatherSinkModule } from './gatherSink.js';
-import { inParallel } from './inParallel.js';
 import { NewerPages } from './newerPages.js';
 import { ContiguityCheck, incomplete, type ReplayScope } from './replayScope.js';
 import { asFault } from './storedSegment.js';

@@ -8,10 +8,11 @@
  *
  * Both belong to one recovery in one process and are not synced: after a crash they are gathered again.
  */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
+import { writeWholeSync } from '../durable.js';
+import { Turns } from '../turns.js';
 import { PageSet } from './pageSet.js';
-import { Turns } from './turns.js';
 
 /** Pages are written in pieces that stay in the processor's cache on the way; none is longer than half of one. */
 const batchBytes = 128 << 10;
@@ -86,7 +87,7 @@ export class PageAppender {
     const { pageSize } = this.shared;
     const count = this.batched / pageSize;
     const start = Atomics.add(this.places, 0, count);
-    this.turns.take(() => writeAll(this.file, this.batch.subarray(0, this.batched), start * pageSize));
+    this.turns.take(() => writeWholeSync(this.file, this.batch.subarray(0, this.batched), start * pageSize));
     for (let i = 1; i <= count; i++) this.at.push(start + i);
     this.batched = 0;
   }
@@ -180,7 +181,7 @@ export class NewerPages {
         indexWindow.writeUInt32LE(unplaced.places[slot] ?? 0, at);
         end = Math.max(end, at + 4);
       }
-      writeAll(index, indexWindow.subarray(0, end), start);
+      writeWholeSync(index, indexWindow.subarray(0, end), start);
     }
     unplaced.numbers = [];
     unplaced.places = [];
@@ -269,10 +270,6 @@ export class PagePatch {
     closeSync(this.pages);
     closeSync(this.index);
   }
-}
-
-export function writeAll(file: number, bytes: Uint8Array, at: number): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, at + done);
 }
 
 /** Answers with how many bytes there were. */

@@ -1,9 +1,8 @@
 /** A large file that threads write side by side and that must be on disk in the end. */
 import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { writeWhole } from '../durable.js';
-import { writeAll } from './newerPages.js';
-import { Turns } from './turns.js';
+import { writeWhole, writeWholeSync } from '../durable.js';
+import { Turns } from '../turns.js';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
 const writeBackBytes = 32 << 20;
@@ -98,7 +97,7 @@ export class WrittenFileOnThread {
   write(bytes: Uint8Array, at: number): void {
     this.turns.take(() => {
       for (let from = 0; from < bytes.length; from += pieceBytes) {
-        writeAll(this.descriptor, bytes.subarray(from, from + pieceBytes), at + from);
+        writeWholeSync(this.descriptor, bytes.subarray(from, from + pieceBytes), at + from);
       }
     });
     Atomics.add(this.written, 0, Math.ceil(bytes.length / countedBytes));

@@ -13,7 +13,8 @@ import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
 import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/postgresql/lsn.js';
 import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
-import { type WalCommit, WalFormatError, WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
 import { instant } from '../../../src/instant.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
@@ -23,7 +24,7 @@ import { recordsOf } from '../../support/postgresql/walOracle.js';
 const SEGMENT = 16 * 2 ** 20;
 
 for (const major of supportedMajors) {
-  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 180_000 }, () => {
+  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 300_000 }, () => {
     let rig: PostgresRig;
     let client: pg.Client;
     let capture: LogCapture;
@@ -141,14 +142,18 @@ for (const major of supportedMajors) {
       const log = await logOnDisk(serverLsn(from), serverLsn(to));
       const found: { start: number; end: number; commit: WalCommit | null }[] = [];
       const commits: WalCommit[] = [];
+      const checkpoints: WalCheckpoint[] = [];
       const read = (bytes: Buffer, size: number) => {
         found.length = 0;
         commits.length = 0;
+        checkpoints.length = 0;
         const reader = new WalReader(
           segmentFloor(serverLsn(from), SEGMENT),
           SEGMENT,
           (one) => commits.push(one),
           (start, end) => found.push({ start, end, commit: null }),
+          () => {},
+          (one) => checkpoints.push(one),
         );
         for (let at = 0; at < bytes.length; at += size) reader.push(bytes.subarray(at, at + size));
         return reader;
@@ -166,6 +171,11 @@ for (const major of supportedMajors) {
           expected.flatMap(({ start, end, commit: made }) => (made ? [{ start, end, at: made.at }] : [])),
         );
       }
+      assert.deepEqual(
+        checkpoints.filter(({ end }) => end > serverLsn(from)),
+        expected.flatMap(({ end, redo }) => (redo === null ? [] : [{ end, redo }])),
+      );
+      assert.ok(checkpoints.length > 0);
       // And what the server remembers of each transaction, apart from its log.
       const made = expected.flatMap(({ commit: one }) => (one ? [one] : []));
       assert.ok(made.length >= 200);
@@ -272,6 +282,26 @@ for (const major of supportedMajors) {
       await own.stop();
       await rig.drop(again);
       await rig.drop(copy);
+    });
+
+    test('a full backup made of the archive is recovered from as the one that it was made of', async () => {
+      await client.query("insert into entry values (20, 'twenty')");
+      await client.query('select pg_switch_wal()');
+      await client.query('checkpoint');
+      const middle = await sourceNow(client);
+      await capture.fence();
+      const rolled = await rig.roll(base, middle);
+      assert.ok(rolled.facts.replayAfter.ordinal > base.facts.replayAfter.ordinal);
+      await client.query("insert into entry values (21, 'twenty-one')");
+      const at = await sourceNow(client);
+      await client.query('truncate entry');
+      await capture.fence();
+      const [one, other] = [await rig.recover(base, at), await rig.recover(rolled, at)];
+      const found = await numbers(other.client);
+      assert.deepEqual(found, await numbers(one.client));
+      assert.deepEqual(found.slice(-2), [20, 21]);
+      await rig.drop(one);
+      await rig.drop(other);
     });
 
     test('its control file is read, and one that is not whole or of another major is refused', async () => {

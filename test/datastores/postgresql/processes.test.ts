@@ -43,6 +43,14 @@ describe('PostgreSQL: child processes', () => {
     assert.equal(await run('sh', ['-c', '(sleep 0.3; echo late) & echo soon'], options), 'soon\nlate');
   });
 
+  test('what is launched gently has the lowest priority, and what it starts too', async () => {
+    const [gentle, usual] = await Promise.all(
+      [true, false].map((gently) => run('sh', ['-c', 'nice; sh -c nice'], { runAs: null, timeoutMs: 10_000, gently })),
+    );
+    assert.equal(gentle, '19\n19');
+    assert.notEqual(usual, gentle);
+  });
+
   test('the service’s own PG* variables reach no tool', async () => {
     process.env.PGHOST = 'elsewhere';
     try {

@@ -1,15 +1,18 @@
 /** A recovery's steps: run twice, interrupted, cancelled, undone, and fed with damaged or missing log. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { RecoveryContext, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
+import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { boundLog } from '../../../src/datastores/postgresql/server.js';
-import { Fault } from '../../../src/errors.js';
+import { Fault, type JsonObject } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { poured } from '../../support/poured.js';
 
 const disk = tinyDisk();
 
@@ -51,6 +54,26 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     });
   }
 
+  /** The segment with other bytes. */
+  function reading(segment: StoredSegment, read: () => AsyncIterable<Buffer>): StoredSegment {
+    return { ...segment, read, pour: (sink) => poured(read(), sink) };
+  }
+
+  /** What is below a directory: whose it is, its mode, and a hash of what is in it. */
+  function filesBelow(directory: string): Record<string, string> {
+    const found: Record<string, string> = {};
+    const owner = resolveRunAs(undefined)?.uid ?? process.getuid?.();
+    for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+      const file = path.join(entry.parentPath, entry.name);
+      const { uid, mode } = statSync(file);
+      assert.equal(uid, owner, file);
+      assert.equal(mode & 0o777, entry.isFile() ? 0o600 : 0o700, file);
+      const hash = entry.isFile() ? createHash('md5').update(readFileSync(file)).digest('hex') : '';
+      found[path.relative(directory, file)] = hash;
+    }
+    return found;
+  }
+
   async function replay(
     change: (context: RecoveryContext, chosen: StoredSegment[]) => StoredSegment[],
   ): Promise<Fault> {
@@ -85,14 +108,12 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
   });
 
   test('a segment with a flipped byte, cut short, or exchanged', async () => {
-    const changed = (segment: StoredSegment, change: (bytes: Buffer) => Buffer): StoredSegment => ({
-      ...segment,
-      async *read() {
+    const changed = (segment: StoredSegment, change: (bytes: Buffer) => Buffer): StoredSegment =>
+      reading(segment, async function* () {
         const chunks: Buffer[] = [];
         for await (const chunk of segment.read()) chunks.push(chunk);
         yield change(Buffer.concat(chunks));
-      },
-    });
+      });
     let flips = 0;
     const flipped = await replay((_, chosen) =>
       chosen.map((segment, i) =>
@@ -115,20 +136,19 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     );
     assert.equal(short.code, 'LOG_CORRUPT');
     const exchanged = await replay((_, chosen) =>
-      chosen.map((segment, i) => (i === 1 ? { ...segment, read: () => (chosen[2] as StoredSegment).read() } : segment)),
+      chosen.map((segment, i) => (i === 1 ? reading(segment, () => (chosen[2] as StoredSegment).read()) : segment)),
     );
     assert.equal(exchanged.code, 'LOG_CORRUPT');
   });
 
   test('storage that fails in the middle stops the server and is told as it is', async () => {
     const fault = await replay((_, chosen) =>
-      chosen.map((segment, i) => ({
-        ...segment,
-        async *read() {
+      chosen.map((segment, i) =>
+        reading(segment, async function* () {
           if (i === 3) throw new Fault('STORAGE_UNAVAILABLE', 'The storage does not answer');
           yield* segment.read();
-        },
-      })),
+        }),
+      ),
     );
     assert.equal(fault.code, 'STORAGE_UNAVAILABLE');
   });
@@ -194,6 +214,22 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
       assert.match(fault.message, room);
       assert.deepEqual(serversIn(context.scratch), [], 'nothing runs on');
     }
+  });
+
+  test('a backup of an older release, which does not tell where its parts start, is unpacked to the same', async () => {
+    const { starts, ...older } = base.facts.state as { starts: { starts: unknown[] } };
+    assert.ok(base.parts.length > 1);
+    assert.equal(starts.starts.length, base.parts.length - 1);
+    const oldest = { ...older, version: 1, archives: undefined };
+    const trees: Record<string, string>[] = [];
+    for (const state of [base.facts.state, older, oldest]) {
+      const context = await rig.context({ ...base, facts: { ...base.facts, state: state as JsonObject } }, cut);
+      await rig.driver.recovery.restoreBase(context);
+      trees.push(filesBelow(path.join(context.scratch, 'data')));
+    }
+    assert.ok(Object.keys(trees[0] ?? {}).length > 900);
+    assert.deepEqual(trees[1], trees[0]);
+    assert.deepEqual(trees[2], trees[0]);
   });
 
   test('a backup that is damaged or has a hole', async () => {

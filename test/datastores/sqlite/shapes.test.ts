@@ -120,3 +120,30 @@ test('damaged and missing log is refused, whatever is done to it', async (t) => 
   }
   await archive.recover(datastore, cut, base, 'whole');
 });
+
+test('a page of the log that does not get into the copy is noticed', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  const capture = await bench.capture();
+  const base = await bench.backup(capture, 'base');
+  await start(t, 'write', bench.file, path.join(dir, 'w.log'), '1', '30', '3').done;
+  const { position } = await capture.fence();
+  const cut = await bench.archive.locate(bench.datastore, { position }, position.stretch);
+  const context = await bench.archive.recoveryContext(cut, base, 'recovered');
+  const { recovery } = bench.datastore;
+  await recovery.replayLog(context);
+  // The place of one gathered page is forgotten, as it would be by a fault of the code or of a disk.
+  const index = path.join(context.scratch, 'newer.index');
+  const places = await readFile(index);
+  const pages = Array.from({ length: places.length / 4 }, (_, page) => page);
+  const gathered = pages.filter((page) => places.readUInt32LE(4 * page) > 0);
+  assert.ok(gathered.length > 1, 'the log has several pages');
+  places.writeUInt32LE(0, 4 * (gathered[0] ?? 0));
+  await writeFile(index, places);
+  await assert.rejects(recovery.restoreBase(context), {
+    code: 'RECOVERY_INCOMPLETE',
+    message: new RegExp(`${gathered.length - 1} of ${gathered.length} newer pages`),
+  });
+  await recovery.discard({ ...context.target, scratch: context.scratch });
+  await capture.stop();
+});

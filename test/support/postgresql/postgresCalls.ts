@@ -4,6 +4,7 @@ import type { Service } from '../service.js';
 import { until } from '../sqlitePrograms.js';
 
 const FAULT = 'error { code message hint }';
+const BACKUP = `id type state percent madeFrom { id } startedAt consistentAt position ${FAULT}`;
 const INSTANCE = `id state datastoreVersion endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
   logArchive { healthy message segments }`;
 
@@ -28,7 +29,10 @@ export interface RecoverySeen {
 
 export interface BackupSeen {
   id: string;
+  type: string;
   state: string;
+  percent: number;
+  madeFrom: { id: string } | null;
   startedAt: string;
   consistentAt: string;
   position: string;
@@ -71,23 +75,42 @@ export async function instance(service: Service, id: string): Promise<InstanceSe
 }
 
 /** Takes a full backup that has to complete. */
-export async function backUp(service: Service, instanceId: string): Promise<BackupSeen> {
-  const { takeBackup } = await service.graphql<{ takeBackup: { id: string } }>(
-    'mutation ($id: ID!) { takeBackup(instanceId: $id) { id } }',
+export async function backUp(service: Service, instanceId: string, fromArchive = false): Promise<BackupSeen> {
+  const ended = await backupEnded(service, await beginBackup(service, instanceId, fromArchive));
+  if (ended.state !== 'COMPLETED') throw new Error(`the backup ended ${ended.state}: ${JSON.stringify(ended.error)}`);
+  return ended;
+}
+
+/** Only asks; see backupEnded. */
+export async function beginBackup(service: Service, instanceId: string, fromArchive = false): Promise<string> {
+  const mutation = fromArchive ? 'takeBackupFromArchive' : 'takeBackup';
+  const { begun } = await service.graphql<{ begun: { id: string } }>(
+    `mutation ($id: ID!) { begun: ${mutation}(instanceId: $id) { id } }`,
     { id: instanceId },
   );
+  return begun.id;
+}
+
+export async function backupEnded(service: Service, id: string): Promise<BackupSeen> {
   let seen: BackupSeen | null = null;
   await until('the backup has ended', async () => {
-    const answer = await service.graphql<{ backup: BackupSeen }>(
-      `query ($id: ID!) { backup(id: $id) { id state startedAt consistentAt position ${FAULT} } }`,
-      { id: takeBackup.id },
-    );
+    const answer = await service.graphql<{ backup: BackupSeen }>(`query ($id: ID!) { backup(id: $id) { ${BACKUP} } }`, {
+      id,
+    });
     seen = answer.backup;
     return seen.state !== 'RUNNING';
   });
-  const ended = seen as unknown as BackupSeen;
-  if (ended.state !== 'COMPLETED') throw new Error(`the backup ended ${ended.state}: ${JSON.stringify(ended.error)}`);
-  return ended;
+  return seen as unknown as BackupSeen;
+}
+
+/** All of an instance's, the newest first. */
+export async function backupsOf(service: Service, id: string): Promise<BackupSeen[]> {
+  const answer = await service.graphql<{ instance: { backups: BackupSeen[] } }>(
+    `query ($id: ID!) { instance(id: $id) {
+      backups(states: [RUNNING, COMPLETED, FAILED, DELETED], first: 100) { ${BACKUP} } } }`,
+    { id },
+  );
+  return answer.instance.backups;
 }
 
 export interface Target {

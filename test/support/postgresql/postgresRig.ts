@@ -9,10 +9,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import type {
+  BackupSink,
   Datastore,
   InstanceFacts,
   LogCapture,
   RecoveryContext,
+  RollForwardRequest,
   StoredBackup,
 } from '../../../src/datastores/datastore.js';
 import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
@@ -144,6 +146,33 @@ export class PostgresRig {
       sink,
     );
     return sink.stored(facts);
+  }
+
+  /** A full backup made of another and the archive, as the service would have it made. */
+  async roll(
+    base: StoredBackup,
+    at: Instant,
+    change: (request: RollForwardRequest) => RollForwardRequest = (request) => request,
+    passed: () => void = () => {},
+  ): Promise<StoredBackup> {
+    const { rollForward } = this.driver;
+    if (!rollForward) throw new Error('the driver makes no backups of backups');
+    const cut = await this.locate(at, base.facts.replayAfter.stretch);
+    const { scratch, segments, signal } = await this.context(base, cut);
+    const sink = new PlainBackup(path.join(this.directory, `backup-${this.recoveries++}`));
+    const request = change({ base, cut, at, segments, scratch, signal });
+    async function* watched(content: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+      for await (const chunk of content) {
+        passed();
+        yield chunk;
+      }
+    }
+    const write: BackupSink['write'] = (content, partBytes) => sink.write(watched(content), partBytes);
+    try {
+      return sink.stored(await rollForward.make(request, { write }));
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+    }
   }
 
   async locate(at: Instant, stretch: string, archive = this.archive): Promise<Cut> {
