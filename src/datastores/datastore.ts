@@ -165,7 +165,7 @@ export interface StretchStart {
 
 export interface CaptureHealth {
   healthy: boolean;
-  /** What is wrong and what to do; null when healthy. */
+  /** What is wrong and what to do; when healthy, null or what should be known all the same. */
   message: string | null;
   /** How far behind the source the archive is; null while the source is down. */
   lagSeconds: number | null;

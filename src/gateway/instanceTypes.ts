@@ -110,7 +110,11 @@ export class LogArchive {
   @Field(() => Boolean, { description: 'Whether the log is being kept without a break.' })
   healthy!: boolean;
 
-  @Field(() => String, { nullable: true, description: 'What is wrong and what to do, when it is not healthy.' })
+  @Field(() => String, {
+    nullable: true,
+    description:
+      'What is wrong and what to do, when it is not healthy; also when it is and something should be known, as of a reader that keeps a SQLite log from shrinking.',
+  })
   message!: string | null;
 }
 

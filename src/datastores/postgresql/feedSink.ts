@@ -89,10 +89,9 @@ class Feeding {
       if (!(error instanceof WalFormatError)) throw error;
       throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
     }
-    const { major } = this.plan;
-    const found = this.records?.major ?? major;
-    if (found !== major) {
-      throw new Fault('LOG_CORRUPT', `The archived log is of PostgreSQL ${found}, the backup of ${major}`);
+    const written = this.records?.major ?? this.plan.major;
+    if (written !== this.plan.major) {
+      throw new Fault('LOG_CORRUPT', `The archived log is of PostgreSQL ${written}, the backup of ${this.plan.major}`);
     }
     this.writeWithin(lsn, bytes);
     // What is changed may have begun in what was written before.

@@ -116,9 +116,10 @@ async function provenRedo(
   const { minRecovery, backup } = control;
   if (control.state !== 'shut down in recovery') throw wrong(`its state is ${control.state}`);
   if (control.systemId !== systemId) throw wrong('it belongs to another cluster');
-  if (control.timeline !== timeline || minRecovery.timeline !== timeline) throw wrong('its timeline is another');
+  if (control.timeline !== timeline) throw wrong('its timeline is another');
+  if (minRecovery.timeline !== timeline) throw wrong('the end of its replay is on another timeline');
   // The end of the base backup lies behind.
-  if (backup.start !== 0 || backup.end !== 0 || backup.endRequired) throw wrong('it is still the base backup');
+  if (backup.start !== 0 || backup.end !== 0 || backup.endRequired) throw wrong('it is within its base backup');
   if (minRecovery.lsn === 0 || minRecovery.lsn > cut.position.ordinal) {
     throw wrong(`it must be replayed up to ${formatLsn(minRecovery.lsn)}`);
   }

@@ -44,8 +44,8 @@ export class WalReader {
   /** Of the newest complete record; -1 before the first. */
   private lastStart = -1;
   private lastCrc = 0;
-  /** Of every page; -1 before the first one's header. */
-  private magic = -1;
+  /** Of the server that wrote this log; null before the first page's header. */
+  major: number | null = null;
 
   private readonly pageHeader = Buffer.alloc(LONG_HEADER);
   /** Bytes of the page header still to come; 0 inside a page's body. */
@@ -83,11 +83,6 @@ export class WalReader {
 
   get last(): RecordMark | null {
     return this.lastStart < 0 ? null : { start: this.lastStart, crc: this.lastCrc };
-  }
-
-  /** The major whose server wrote this log; null before the first page's header. */
-  get major(): number | null {
-    return majorOfLog(this.magic);
   }
 
   /** @throws WalFormatError */
@@ -156,17 +151,6 @@ export class WalReader {
     }
   }
 
-  private checkMagic(page: number): void {
-    const magic = this.pageHeader.readUInt16LE(0);
-    if (magic === this.magic) return;
-    const major = majorOfLog(magic);
-    // All majors' have this one, and none of theirs means anything on a machine of the other byte order.
-    if (magic >> 8 !== 0xd1) throw this.wrong('no page header', page);
-    if (major === null) throw this.wrong(`a page of an unknown version 0x${magic.toString(16)}`, page);
-    if (this.major !== null) throw this.wrong(`a page of PostgreSQL ${major} in the log of ${this.major}`, page);
-    this.magic = magic;
-  }
-
   /**
    * Most records lie whole on a page and are nothing to look into: they are checked where they lie. Answers with how many
    * bytes of them there were from `from` on; `to` is the end of the page or of the bytes.
@@ -190,6 +174,18 @@ export class WalReader {
       this.onRecord?.(start, this.recordEnd);
     }
     return at - from;
+  }
+
+  private checkMagic(page: number): void {
+    const magic = this.pageHeader.readUInt16LE(0);
+    const major = majorOfLog(magic);
+    // All majors' have this one, and none of theirs means anything on a machine of the other byte order.
+    if (magic >> 8 !== 0xd1) throw this.wrong('no page header', page);
+    if (major === null) throw this.wrong(`a page of an unknown version 0x${magic.toString(16)}`, page);
+    if (this.major !== null && major !== this.major) {
+      throw this.wrong(`a page of PostgreSQL ${major} in the log of ${this.major}`, page);
+    }
+    this.major = major;
   }
 
   /** Takes what belongs to the present record out of `left` bytes of one page; answers with how many. */
