@@ -9,7 +9,7 @@ import { type Config, ConfigError, readConfig } from './config.js';
 import { NetworkBounds } from './datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
-import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { createSqliteDatastore, type SqliteOptions } from './datastores/sqlite/sqliteDatastore.js';
 import { Fault } from './errors.js';
 import { Delivery } from './events/delivery.js';
 import { catalogOutbox, noOutbox } from './events/outbox.js';
@@ -49,7 +49,7 @@ const STOP_LIMIT_MS = 10_000;
 export async function startService(
   config: Config,
   logger: Logger,
-  parts: Pick<TaskManagerOptions, 'steps'> = {},
+  parts: Pick<TaskManagerOptions, 'steps'> & { sqlite?: SqliteOptions } = {},
 ): Promise<RunningService> {
   const clock = systemClock;
   const places = new Places(config.PITR_HOME);
@@ -80,7 +80,11 @@ export async function startService(
     const pipeline = new ObjectPipeline(storage, { onStored: ({ storedBytes }) => telemetry.stored(storedBytes) });
     releasers.push(() => pipeline.close());
     const datastores = new DatastoreRegistry([
-      createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
+      createSqliteDatastore({
+        logger,
+        ...parts.sqlite,
+        capture: { ...parts.sqlite?.capture, retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 },
+      }),
       createPostgresqlDatastore({
         binDirectories: config.PITR_POSTGRESQL_BIN,
         runAs: config.PITR_POSTGRESQL_USER,

@@ -165,7 +165,7 @@ export interface StretchStart {
 
 export interface CaptureHealth {
   healthy: boolean;
-  /** What is wrong and what to do; null when healthy. */
+  /** What is wrong and what to do; when healthy, null or what should be known all the same. */
   message: string | null;
   /** How far behind the source the archive is; null while the source is down. */
   lagSeconds: number | null;
@@ -347,6 +347,11 @@ export type DataStep = Extract<RecoveryStepName, 'RESTORE_BASE' | 'APPLY_INCREME
 export interface RecoveryDriver {
   /** In which order the three steps that move data run. */
   readonly order: readonly DataStep[];
+  /**
+   * Whether the programs that restore such a base are here; asked when a recovery is planned. Left out where none are needed.
+   * @throws Fault VERSION_MISMATCH with what to install
+   */
+  requireFor?(base: BackupFacts): Promise<void>;
   restoreBase(context: RecoveryContext): Promise<void>;
   applyIncrementals(context: RecoveryContext): Promise<void>;
   /** Answers with the position that was really reached. @throws Fault RECOVERY_INCOMPLETE short of the cut */

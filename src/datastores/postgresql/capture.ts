@@ -15,7 +15,7 @@ import { positionAt, segmentFloor, stretchName } from './lsn.js';
 import { News, pause, within } from './news.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
 import { connectionFault } from './session.js';
-import { dropSlot, ensureSlot } from './source.js';
+import { dropSlot, ensureSlot, requireKnownMajor } from './source.js';
 import { SourceSession } from './sourceSession.js';
 import { coverage, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
 
@@ -150,6 +150,7 @@ export class WalCapture implements LogCapture {
     const stream = await ReplicationStream.open(this.address, this.slot);
     try {
       const server = await stream.identify();
+      await this.session.run(requireKnownMajor);
       await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
       this.handover.synchronous = false;
@@ -186,6 +187,7 @@ export class WalCapture implements LogCapture {
     if (this.stopping.signal.aborted) return;
     this.retainedBytes = seen?.retainedBytes ?? null;
     this.handover.synchronous = seen?.synchronous === true && this.stream !== null;
+    this.stream?.setPrompt(this.handover.synchronous);
     if (this.handover.synchronous) this.handover.soon();
     const stuck = this.handover.stuck || this.stretchRefused;
     if (stuck && seen && seen.retainedBytes > this.retainBytes) await this.letGo();

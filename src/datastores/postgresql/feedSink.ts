@@ -24,6 +24,7 @@ const PIECE_BYTES = 128 * 1024;
 export interface FeedArgument {
   segment: SegmentRange;
   /** What it has to be a piece of. */
+  major: number;
   timeline: number;
   segmentSize: number;
   systemId: string;
@@ -87,6 +88,10 @@ class Feeding {
     } catch (error) {
       if (!(error instanceof WalFormatError)) throw error;
       throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
+    }
+    const written = this.records?.major ?? this.plan.major;
+    if (written !== this.plan.major) {
+      throw new Fault('LOG_CORRUPT', `The archived log is of PostgreSQL ${written}, the backup of ${this.plan.major}`);
     }
     this.writeWithin(lsn, bytes);
     // What is changed may have begun in what was written before.

@@ -15,6 +15,8 @@ export interface RunAs {
 
 /** Enough of a program's last words for an error message. */
 const KEPT_OUTPUT = 8192;
+/** How long they may take to arrive after its end; children of its own may keep the pipe open longer. */
+const LAST_WORDS_MS = 5_000;
 
 /**
  * Who PostgreSQL's programs run as; null for the service's own user, which is right wherever that is not root.
@@ -74,6 +76,18 @@ export function ended(child: ChildProcess): Promise<number | string> {
   });
 }
 
+/** Resolves when all that a process that has ended wrote has been read too. Never rejects; waits not much longer than it must. */
+export async function drained(child: ChildProcess): Promise<void> {
+  const open = [child.stdout, child.stderr].filter((stream) => stream && !stream.readableEnded && !stream.destroyed);
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, LAST_WORDS_MS);
+  });
+  const all = open.map((stream) => new Promise<void>((resolve) => stream?.once('close', resolve)));
+  await Promise.race([Promise.all(all), limit]);
+  clearTimeout(timer);
+}
+
 /** Collects the last output of a stream. */
 export function tail(stream: NodeJS.ReadableStream | null): () => string {
   let kept = '';
@@ -101,6 +115,7 @@ export async function run(
   options.signal?.addEventListener('abort', kill);
   const status = await ended(child);
   clearTimeout(timer);
+  await drained(child);
   options.signal?.removeEventListener('abort', kill);
   options.signal?.throwIfAborted();
   if (status === 0) return output();

@@ -107,7 +107,7 @@ export async function replayUpToCut(
   const place = { socketDir: socketDirectory(scratch), port: await freePort() };
   await prepareData(places.data, runAs, state, { ...place, restoreCommand: feed.restoreCommand, stopRecord, end });
   await makeSocketDirectory(place.socketDir, runAs);
-  const postgres = await binaries.find('postgres', state.major);
+  const postgres = await binaries.find('postgres', state.major, runAs);
   const server = new RecoveringServer(
     launch(postgres, ['-D', places.data], { runAs, stdio: ['ignore', 'ignore', 'pipe'], gently: end === 'shutdown' }),
   );
@@ -188,9 +188,17 @@ async function findStopRecord(context: ReplayContext): Promise<number> {
 }
 
 function feedPlan(context: ReplayContext, state: BaseState) {
-  const { timeline, segmentSize, systemId, history } = state;
+  const { major, timeline, segmentSize, systemId, history } = state;
   const { replayAfter } = context.base.facts;
-  return { timeline, segmentSize, systemId, history, after: replayAfter.ordinal, cut: context.cut.position.ordinal };
+  return {
+    major,
+    timeline,
+    segmentSize,
+    systemId,
+    history,
+    after: replayAfter.ordinal,
+    cut: context.cut.position.ordinal,
+  };
 }
 
 interface ReplayPlace {

@@ -16,6 +16,8 @@ const POSTGRES_EPOCH = 946_684_800_000_000;
 const STATUS_EVERY_MS = 5_000;
 /** Every status asks for an answer; a server that gives none for this long is gone. */
 const SILENCE_MS = 60_000;
+/** Log that arrives meanwhile is read at once; a commit is archived seconds later anyway. */
+const REST_MS = 10;
 
 export interface SystemIdentity {
   systemId: string;
@@ -49,6 +51,12 @@ export class ReplicationStream {
   private heardAt = Date.now();
   private written = 0;
   private kept = 0;
+  /** A busy server is read now and then, and not for each commit of its own. */
+  private resting: NodeJS.Timeout | null = null;
+  /** Somebody waits for each commit. */
+  private prompt = false;
+  /** The listener has no room. */
+  private held = false;
 
   private constructor(private readonly client: pg.Client) {
     this.connection = copyConnection(client);
@@ -122,21 +130,43 @@ export class ReplicationStream {
     this.sendStatus(false);
   }
 
+  /** Whether what arrives is taken at once, or up to REST_MS later, which is much less work. */
+  setPrompt(prompt: boolean): void {
+    this.prompt = prompt;
+    if (prompt) this.endRest();
+  }
+
   pause(): void {
+    this.held = true;
     this.connection.stream.pause();
   }
 
   resume(): void {
     // The silence was this side's.
     this.heardAt = Date.now();
-    this.connection.stream.resume();
+    this.held = false;
+    if (this.resting === null) this.connection.stream.resume();
   }
 
   close(): void {
     if (this.timer) clearInterval(this.timer);
     this.timer = null;
+    this.endRest();
     this.connection.stream.destroy();
     void this.client.end().catch(() => {});
+  }
+
+  private rest(): void {
+    if (this.prompt || this.resting !== null || this.timer === null) return;
+    this.connection.stream.pause();
+    this.resting = setTimeout(() => this.endRest(), REST_MS);
+  }
+
+  private endRest(): void {
+    if (this.resting === null) return;
+    clearTimeout(this.resting);
+    this.resting = null;
+    if (!this.held) this.connection.stream.resume();
   }
 
   private receive(chunk: Buffer, listener: StreamListener): void {
@@ -148,6 +178,7 @@ export class ReplicationStream {
       const bytes = Buffer.from(chunk.subarray(25));
       this.written = start + bytes.length;
       listener.data(start, bytes);
+      this.rest();
       listener.heartbeat(clock(chunk, 17), logEnd);
     } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
       listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));

@@ -35,7 +35,7 @@ export async function restoreBase(context: RestoreContext, binaries: Binaries, r
   const places = scratchPlaces(scratch);
   const state = baseState(base.facts);
   const { major, version } = state;
-  await requireMajor(binaries, major);
+  await requireMajor(binaries, major, runAs);
   await endLeftover(places.data);
   // Where the service is root nobody else can reach what it writes, until it is there.
   await takeBack(scratch, runAs);
@@ -80,10 +80,13 @@ async function bootId(): Promise<string> {
   return (await readIfThere('/proc/sys/kernel/random/boot_id')) ?? '';
 }
 
-/** Before anything is unpacked: no other major's server opens these files. */
-async function requireMajor(binaries: Binaries, major: number): Promise<void> {
+/**
+ * Before anything is unpacked: no other major's server opens these files.
+ * @throws Fault VERSION_MISMATCH with what to install
+ */
+export async function requireMajor(binaries: Binaries, major: number, runAs: RunAs | null): Promise<void> {
   try {
-    for (const program of ['postgres', 'pg_controldata'] as const) await binaries.find(program, major);
+    await binaries.find('postgres', major, runAs);
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'DATASTORE_NOT_SUPPORTED') throw error;
     throw new Fault('VERSION_MISMATCH', `The backup is of PostgreSQL ${major}: ${error.message}`, {

@@ -11,9 +11,9 @@ import { Fault, type JsonObject } from '../../errors.js';
 import type { BackupFacts, BackupSink, RollForwardRequest } from '../datastore.js';
 import { type BaseState, baseState, ROLLED_VERSION } from './backup.js';
 import type { Binaries } from './binaries.js';
-import { readControl } from './control.js';
+import { ControlFileError, readControlFile } from './controlFile.js';
 import { archiveOf, trim } from './dataArchive.js';
-import { formatLsn, positionAt, segmentFloor, serverLsn } from './lsn.js';
+import { formatLsn, positionAt, segmentFloor } from './lsn.js';
 import { PartMarks, partBytesOf } from './partMarks.js';
 import type { RunAs } from './processes.js';
 import { replayUpToCut } from './replay.js';
@@ -34,7 +34,7 @@ export async function rollForward(
   requireGain(await newestRedo(request), request, state);
   await restoreBase({ scratch, base, signal, target: { home: scratch } }, binaries, runAs);
   await replayUpToCut({ ...request, progress: { replayedTo: () => {} } }, binaries, runAs, 'shutdown');
-  const redo = await provenRedo(places.data, request, state, binaries, runAs);
+  const redo = await provenRedo(places.data, request, state);
   requireGain(redo, request, state);
   await rm(places.feed, { recursive: true, force: true });
   await trim(places.data);
@@ -109,24 +109,21 @@ async function provenRedo(
   data: string,
   { cut }: RollForwardRequest,
   { major, systemId, timeline }: BaseState,
-  binaries: Binaries,
-  runAs: RunAs | null,
 ): Promise<number> {
-  const says = await readControl(data, major, binaries, runAs);
-  const demand = (name: string, wanted: string) => {
-    if (says(name) !== wanted) throw wrong(`its control file says “${name}: ${says(name)}” and not “${wanted}”`);
-  };
-  demand('Database cluster state', 'shut down in recovery');
-  demand('Database system identifier', systemId);
-  demand("Latest checkpoint's TimeLineID", String(timeline));
-  demand("Min recovery ending loc's timeline", String(timeline));
+  const control = await readControlFile(data, major).catch((error: unknown) => {
+    throw error instanceof ControlFileError ? wrong(error.message) : error;
+  });
+  const { minRecovery, backup } = control;
+  if (control.state !== 'shut down in recovery') throw wrong(`its state is ${control.state}`);
+  if (control.systemId !== systemId) throw wrong('it belongs to another cluster');
+  if (control.timeline !== timeline) throw wrong('its timeline is another');
+  if (minRecovery.timeline !== timeline) throw wrong('the end of its replay is on another timeline');
   // The end of the base backup lies behind.
-  demand('Backup start location', '0/0');
-  demand('Backup end location', '0/0');
-  demand('End-of-backup record required', 'no');
-  const minimum = serverLsn(says('Minimum recovery ending location') ?? '');
-  if (minimum === 0 || minimum > cut.position.ordinal) throw wrong(`it must be replayed up to ${formatLsn(minimum)}`);
-  return serverLsn(says("Latest checkpoint's REDO location") ?? '');
+  if (backup.start !== 0 || backup.end !== 0 || backup.endRequired) throw wrong('it is within its base backup');
+  if (minRecovery.lsn === 0 || minRecovery.lsn > cut.position.ordinal) {
+    throw wrong(`it must be replayed up to ${formatLsn(minRecovery.lsn)}`);
+  }
+  return control.redo;
 }
 
 function wrong(why: string): Fault {

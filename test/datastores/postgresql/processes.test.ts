@@ -46,6 +46,11 @@ describe('PostgreSQL: child processes', () => {
     assert.notEqual(usual, gentle);
   });
 
+  test('what a program says is read to its end, also where that comes after the program’s own', async () => {
+    const options = { runAs: null, timeoutMs: 10_000 };
+    assert.equal(await run('sh', ['-c', '(sleep 0.3; echo late) & echo soon'], options), 'soon\nlate');
+  });
+
   test('the service’s own PG* variables reach no tool', async () => {
     process.env.PGHOST = 'elsewhere';
     try {

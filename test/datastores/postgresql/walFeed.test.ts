@@ -62,7 +62,7 @@ describe('PostgreSQL: the log fed to a replay', () => {
         const directory = await scratchDir(t);
         const feed = new WalFeed(
           directory,
-          { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
+          { major: 15, timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
           null,
           new AbortController().signal,
         );
@@ -102,4 +102,26 @@ describe('PostgreSQL: the log fed to a replay', () => {
       }
     });
   }
+
+  test('the log of another major than the backup’s is not given to it', async (t) => {
+    const writer = new WalWriter(FILE);
+    writer.commit(EPOCH + 1);
+    const plan = { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut: writer.position };
+    for (const [major, refused] of [
+      [15, false],
+      [16, true],
+    ] as const) {
+      const directory = await scratchDir(t);
+      const feed = new WalFeed(directory, { ...plan, major }, null, new AbortController().signal);
+      await feed.prepare();
+      const fed = feed.run(
+        (async function* () {
+          yield segmentOf(writer.all(), 1000);
+        })(),
+      );
+      if (refused) await assert.rejects(fed, { code: 'LOG_CORRUPT', message: /of PostgreSQL 15, the backup of 16/ });
+      else await fed;
+      assert.equal((await readdir(path.join(directory, 'ready'))).length, refused ? 0 : 1);
+    }
+  });
 });

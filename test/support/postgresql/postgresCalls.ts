@@ -5,12 +5,13 @@ import { until } from '../sqlitePrograms.js';
 
 const FAULT = 'error { code message hint }';
 const BACKUP = `id type state percent madeFrom { id } startedAt consistentAt position ${FAULT}`;
-const INSTANCE = `id state endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
+const INSTANCE = `id state datastoreVersion endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
   logArchive { healthy message segments }`;
 
 export interface InstanceSeen {
   id: string;
   state: string;
+  datastoreVersion: string;
   endpoint: string;
   connectionUri: string;
   notices: string[];
@@ -38,10 +39,10 @@ export interface BackupSeen {
   error: { code: string; message: string; hint: string | null } | null;
 }
 
-export async function create(service: Service, name: string): Promise<InstanceSeen> {
+export async function create(service: Service, name: string, datastoreVersion?: string): Promise<InstanceSeen> {
   const answer = await service.graphql<{ createInstance: InstanceSeen }>(
     `mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { ${INSTANCE} } }`,
-    { input: { name, datastore: 'postgresql' } },
+    { input: { name, datastore: 'postgresql', datastoreVersion } },
   );
   return answer.createInstance;
 }
