@@ -14,7 +14,7 @@ import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/po
 import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
-import { type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
+import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
 import { instant } from '../../../src/instant.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
@@ -24,7 +24,7 @@ import { recordsOf } from '../../support/postgresql/walOracle.js';
 const SEGMENT = 16 * 2 ** 20;
 
 for (const major of supportedMajors) {
-  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 180_000 }, () => {
+  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 300_000 }, () => {
     let rig: PostgresRig;
     let client: pg.Client;
     let capture: LogCapture;
@@ -142,14 +142,18 @@ for (const major of supportedMajors) {
       const log = await logOnDisk(serverLsn(from), serverLsn(to));
       const found: { start: number; end: number; commit: WalCommit | null }[] = [];
       const commits: WalCommit[] = [];
+      const checkpoints: WalCheckpoint[] = [];
       const read = (bytes: Buffer, size: number) => {
         found.length = 0;
         commits.length = 0;
+        checkpoints.length = 0;
         const reader = new WalReader(
           segmentFloor(serverLsn(from), SEGMENT),
           SEGMENT,
           (one) => commits.push(one),
           (start, end) => found.push({ start, end, commit: null }),
+          () => {},
+          (one) => checkpoints.push(one),
         );
         for (let at = 0; at < bytes.length; at += size) reader.push(bytes.subarray(at, at + size));
         return reader;
@@ -167,6 +171,11 @@ for (const major of supportedMajors) {
           expected.flatMap(({ start, end, commit: made }) => (made ? [{ start, end, at: made.at }] : [])),
         );
       }
+      assert.deepEqual(
+        checkpoints.filter(({ end }) => end > serverLsn(from)),
+        expected.flatMap(({ end, redo }) => (redo === null ? [] : [{ end, redo }])),
+      );
+      assert.ok(checkpoints.length > 0);
       // And what the server remembers of each transaction, apart from its log.
       const made = expected.flatMap(({ commit: one }) => (one ? [one] : []));
       assert.ok(made.length >= 200);
