@@ -263,7 +263,6 @@ export interface CatalogReader {
   /** The one that was begun last of those that were made of older ones, whatever became of it. */
   newestMadeOfAnother(instanceId: string): Promise<BackupRecord | null>;
 
-  stretch(id: string): Promise<StretchRecord | null>;
   stretchByName(instanceId: string, name: string): Promise<StretchRecord | null>;
   /** Of several instances at once, by (instance, number). */
   stretches(instanceIds: readonly string[]): Promise<StretchRecord[]>;

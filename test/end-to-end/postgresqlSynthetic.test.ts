@@ -304,7 +304,7 @@ test('PostgreSQL: made by itself where there is more log than backup, unless tha
       const backups = await backupsOf(service, id);
       return backups.length > 1 && backups.every(({ state }) => state === 'COMPLETED');
     },
-    60,
+    120,
   );
   const [made, ...others] = await backupsOf(service, id);
   assert.deepEqual([made?.type, made?.madeFrom?.id, others.map((backup) => backup.id)], ['FULL', given.id, [given.id]]);

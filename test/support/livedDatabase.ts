@@ -49,8 +49,12 @@ export class LivedDatabase {
     const { history } = this.life;
     this.ofGeneration.set(generationOf(position), history);
     if (at !== null) {
-      const from = this.instants().at(-1)?.at;
-      if (this.disturbed && from) this.dark.push({ from, to: at });
+      const before = this.instants().at(-1);
+      if (this.disturbed && before) this.dark.push({ from: before.at, to: at });
+      if (!this.disturbed && before) {
+        const gap = 'a new generation, but nothing happened that log can be lost by';
+        assert.equal(generationOf(position), generationOf(before.position), gap);
+      }
       this.disturbed = false;
     }
     this.promised.push({ position, history, n, at });

@@ -284,24 +284,45 @@ for (const major of supportedMajors) {
       await rig.drop(copy);
     });
 
-    test('a full backup made of the archive is recovered from as the one that it was made of', async () => {
-      await client.query("insert into entry values (20, 'twenty')");
+    test('a full backup made of the archive leads to the same as what it was made of, around its consistent point', async () => {
+      await client.query('delete from entry; delete from held; delete from elsewhere');
+      await client.query('create unlogged table fleeting as select 1 as number');
+      await client.query("begin; insert into held values (20); prepare transaction 'early'");
       await client.query('select pg_switch_wal()');
       await client.query('checkpoint');
-      const middle = await sourceNow(client);
+      await client.query('insert into elsewhere values (21)');
+      await client.query("begin; insert into held values (22); prepare transaction 'late'");
+      const last = await commit("insert into entry values (23, 'the last')");
       await capture.fence();
-      const rolled = await rig.roll(base, middle);
+      const rolled = await rig.roll(base, last.at);
+      assert.equal(rolled.facts.consistent.ordinal, last.end);
       assert.ok(rolled.facts.replayAfter.ordinal > base.facts.replayAfter.ordinal);
-      await client.query("insert into entry values (21, 'twenty-one')");
-      const at = await sourceNow(client);
-      await client.query('truncate entry');
+      const next = await commit("insert into entry values (24, 'the next')");
+      const committed = await commit("commit prepared 'early'");
       await capture.fence();
-      const [one, other] = [await rig.recover(base, at), await rig.recover(rolled, at)];
-      const found = await numbers(other.client);
-      assert.deepEqual(found, await numbers(one.client));
-      assert.deepEqual(found.slice(-2), [20, 21]);
-      await rig.drop(one);
-      await rig.drop(other);
+      for (const [at, entries, held, pending] of [
+        [last.at, [23], [], ['early', 'late']],
+        [instant(next.at - 1), [23], [], ['early', 'late']],
+        [next.at, [23, 24], [], ['early', 'late']],
+        [committed.at, [23, 24], [20], ['late']],
+      ] as const) {
+        for (const backup of at === next.at ? [rolled] : [base, rolled]) {
+          const copy = await rig.recover(backup, at);
+          assert.deepEqual(await numbers(copy.client), entries);
+          assert.deepEqual(await numbers(copy.client, 'held'), held);
+          assert.deepEqual(await numbers(copy.client, 'elsewhere'), [21]);
+          assert.deepEqual(await numbers(copy.client, 'fleeting'), []);
+          const { rows } = await copy.client.query('select gid from pg_prepared_xacts order by gid');
+          assert.deepEqual(
+            rows.map(({ gid }) => gid),
+            pending,
+          );
+          await copy.client.query("commit prepared 'late'");
+          assert.deepEqual(await numbers(copy.client, 'held'), [...held, 22]);
+          await rig.drop(copy);
+        }
+      }
+      await client.query("rollback prepared 'late'");
     });
 
     test('its control file is read, and one that is not whole or of another major is refused', async () => {
