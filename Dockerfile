@@ -1,5 +1,5 @@
 # The service with PostgreSQL's programs beside it, as an unprivileged user. How to run it: docs/operating.md, "Run it in a
-# container". Debian 12 on purpose: PostgreSQL 15, the major that is supported, is the one that it has.
+# container". Debian 12 has PostgreSQL 15; other majors need a layer with their postgres and initdb.
 FROM node:20-bookworm-slim AS build
 # For sqlite3, which is compiled where its prebuilt binary can't be downloaded.
 RUN apt-get update \

@@ -144,6 +144,7 @@ async function fill(catalog: Catalog, file: string, size: number): Promise<Insta
         state: 'COMPLETED',
         percent: 100,
         parentId: null,
+        madeFromId: null,
         stretchId: 's',
         consistentAt,
         consistentOrdinal: ordinal,

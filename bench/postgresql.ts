@@ -3,7 +3,7 @@
  * engine's own replay and, where it is installed, beside pgBackRest; seconds of a backup; transactions per second of a
  * source with and without the service; and the memory of the service with all it starts but PostgreSQL.
  * PITR_BENCH_SCALE is pgbench's, 20 unless told (about 300 MB); PITR_BENCH_WAL_MB of log to replay, 200 unless told;
- * PITR_BENCH_PARTS which of recovery and throughput, both unless told. In PITR_BENCH_DIR, else the system's temporary
+ * PITR_BENCH_PARTS which of recovery, synthetic and throughput, all unless told. In PITR_BENCH_DIR, else the system's temporary
  * directory.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
@@ -17,10 +17,11 @@ import { Service } from '../test/support/service.js';
 import { figures, sampleMemory } from './postgresql/measures.js';
 import { PgBackRest } from './postgresql/pgBackRest.js';
 import { recoveries } from './postgresql/recoveries.js';
+import { measureSynthetic } from './postgresql/synthetic.js';
 
 const SCALE = Number(process.env.PITR_BENCH_SCALE ?? 20);
 const WAL_BYTES = Number(process.env.PITR_BENCH_WAL_MB ?? 200) * 1_000_000;
-const PARTS = (process.env.PITR_BENCH_PARTS ?? 'recovery,throughput').split(',');
+const PARTS = (process.env.PITR_BENCH_PARTS ?? 'recovery,synthetic,throughput').split(',');
 const RECOVERIES = Number(process.env.PITR_BENCH_ROUNDS ?? 3);
 const ROUNDS = 3;
 const ROUND_SECONDS = 8;
@@ -79,6 +80,12 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
     Object.assign(rows, made.rows);
   }
   rows['full backup, s'] = figures([backup]);
+  if (PARTS.includes('synthetic')) {
+    const { making, fromOlder, fromMade } = await measureSynthetic(client, service, id, RECOVERIES);
+    rows['full backup made of another and the archive, s'] = figures([making]);
+    rows['recovery from the other and the log behind it, s'] = figures(fromOlder);
+    rows['recovery from the one that was made of it, s'] = figures(fromMade);
+  }
   await peer?.archiving(false);
   if (PARTS.includes('throughput')) {
     const without: number[] = [];

@@ -2,5 +2,6 @@
 import { InitialCatalog } from './0001-initial-catalog.js';
 import { Outbox } from './0002-outbox.js';
 import { InstanceNotices } from './0003-instance-notices.js';
+import { MadeFrom } from './0004-made-from.js';
 
-export const migrations = [InitialCatalog, Outbox, InstanceNotices];
+export const migrations = [InitialCatalog, Outbox, InstanceNotices, MadeFrom];

@@ -37,6 +37,9 @@ for program in postgres initdb pg_basebackup pg_controldata pg_waldump; do
   ls /usr/lib/postgresql/*/bin/"$program"
 done
 
+# The majors that Debian has not, for the suites of several majors: 250 MB below /opt/pitr-test-servers.
+node "$(dirname "$0")/install-test-postgresql.mjs"
+
 # With the plugin for Trove: the suite of the REST interface calls it.
 apt-get install -y --no-install-recommends python3-openstackclient python3-troveclient
 openstack --version

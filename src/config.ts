@@ -74,6 +74,11 @@ const settings = z.object({
    * capture lets go of the source, so that its own log can shrink; what is lost meanwhile is a gap.
    */
   PITR_RETAINED_LOG_MIB: wholeNumber(16, 1_048_576).default(1024),
+  /**
+   * Whether full backups are made of older ones and the archived log where much log has come together, without the
+   * database: on or off. They can be asked for either way.
+   */
+  PITR_SYNTHETIC_BACKUPS: z.enum(['on', 'off'], { error: 'must be on or off' }).default('on'),
   /** Directories with PostgreSQL's programs, looked into before PATH and the distribution's own; separated by colons. */
   PITR_POSTGRESQL_BIN: z
     .string()

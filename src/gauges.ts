@@ -97,9 +97,14 @@ export class Gauges {
   }
 
   private async disk(): Promise<void> {
-    const { bavail, bsize } = await statfs(this.options.home);
-    this.options.telemetry.metrics.homeFree.set(bavail * bsize);
+    this.options.telemetry.metrics.homeFree.set(await freeBytes(this.options.home));
   }
+}
+
+/** On the file system of a directory, for whoever is not root. */
+export async function freeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }
 
 function secondsSince(at: Instant, now: Instant): number {

@@ -9,7 +9,7 @@ import { type Config, ConfigError, readConfig } from './config.js';
 import { NetworkBounds } from './datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { DatastoreRegistry } from './datastores/registry.js';
-import { createSqliteDatastore } from './datastores/sqlite/sqliteDatastore.js';
+import { createSqliteDatastore, type SqliteOptions } from './datastores/sqlite/sqliteDatastore.js';
 import { Fault } from './errors.js';
 import { Delivery } from './events/delivery.js';
 import { catalogOutbox, noOutbox } from './events/outbox.js';
@@ -19,13 +19,14 @@ import type { Limits } from './gateway/limits/limits.js';
 import { readSafelist } from './gateway/limits/persistedOperations.js';
 import { readMetricsToken, startMetricsListener } from './gateway/metricsEndpoint.js';
 import { startGateway } from './gateway/server.js';
-import { Gauges } from './gauges.js';
+import { freeBytes, Gauges } from './gauges.js';
 import { lockHome } from './homeLock.js';
 import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
 import { systemClock } from './instant.js';
+import { planToEnd } from './recovery/planning.js';
 import { ProgressHub } from './recovery/progress.js';
 import { RecoveryService } from './recovery/recoveryService.js';
 import { TaskManager, type TaskManagerOptions } from './recovery/taskManager.js';
@@ -48,7 +49,7 @@ const STOP_LIMIT_MS = 10_000;
 export async function startService(
   config: Config,
   logger: Logger,
-  parts: Pick<TaskManagerOptions, 'steps'> = {},
+  parts: Pick<TaskManagerOptions, 'steps'> & { sqlite?: SqliteOptions } = {},
 ): Promise<RunningService> {
   const clock = systemClock;
   const places = new Places(config.PITR_HOME);
@@ -79,7 +80,11 @@ export async function startService(
     const pipeline = new ObjectPipeline(storage, { onStored: ({ storedBytes }) => telemetry.stored(storedBytes) });
     releasers.push(() => pipeline.close());
     const datastores = new DatastoreRegistry([
-      createSqliteDatastore({ logger, capture: { retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 } }),
+      createSqliteDatastore({
+        logger,
+        ...parts.sqlite,
+        capture: { ...parts.sqlite?.capture, retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20 },
+      }),
       createPostgresqlDatastore({
         binDirectories: config.PITR_POSTGRESQL_BIN,
         runAs: config.PITR_POSTGRESQL_USER,
@@ -119,10 +124,19 @@ export async function startService(
     };
     const archiver = new Archiver({ ...shared, onInterrupted: (id) => void backups.mend(id) });
     releasers.push(() => archiver.close());
-    const backups = new BackupService({ ...shared, storage, archiver, scratchOf: (id) => places.backupScratch(id) });
+    const onFault = (fault: Fault) => damage.remember(fault);
+    const backups = new BackupService({
+      ...shared,
+      storage,
+      archiver,
+      scratchOf: (id) => places.backupScratch(id),
+      planToEnd: (instance) => planToEnd(shared, datastores.get(instance.datastore), instance),
+      rollByItself: config.PITR_SYNTHETIC_BACKUPS === 'on',
+      freeBytes: () => freeBytes(places.root),
+      onFault,
+    });
     releasers.push(() => backups.close());
     const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
-    const onFault = (fault: Fault) => damage.remember(fault);
     const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
     const fileBounds = new FileBounds({ allowed, home: places.root });
     const instances = new InstanceService({ ...shared, archiver, fileBounds });

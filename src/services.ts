@@ -86,6 +86,8 @@ export interface BackupOperations {
   /** The query `backups`: COMPLETED ones, the closest to start from first. @throws Fault INSTANCE_NOT_FOUND */
   startingPoints(caller: Caller, instanceId: string, before: Instant | null, page: Page): Promise<BackupRecord[]>;
   take(caller: Caller, instanceId: string, type: BackupType): Promise<BackupRecord>;
+  /** A full one of the newest full one and the archived log. @throws Fault as planning a recovery to the latest point */
+  takeFromArchive(caller: Caller, instanceId: string): Promise<BackupRecord>;
   remove(caller: Caller, id: string): Promise<BackupRecord>;
 }
 

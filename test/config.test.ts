@@ -13,6 +13,7 @@ test('without any setting the documented defaults hold, and an empty one counts 
     LOG_LEVEL: 'info',
     PITR_CONCURRENT_RECOVERIES: 2,
     PITR_RETAINED_LOG_MIB: 1024,
+    PITR_SYNTHETIC_BACKUPS: 'on',
     PITR_POSTGRESQL_BIN: [],
     PITR_POSTGRESQL_USER: 'postgres',
     PITR_ALLOWED_HOSTS: [],

@@ -58,15 +58,16 @@ async function compare(kind: Kind, mib: number): Promise<void> {
     for (let round = 0; round < ROUNDS; round++) {
       times.copy.push(await copyFloor(source, path.join(dir, 'copy.db')));
       times.hash.push(await hashes.measure(path.join(home, 'storage')));
-      await service.forgetPeak();
       let recovered: Recovered | undefined;
-      times.ours.push(
-        await seconds(async () => {
-          recovered = await service.recover(instance);
-        }),
-      );
+      const recover = async () => {
+        times.ours.push(
+          await seconds(async () => {
+            recovered = await service.recover(instance);
+          }),
+        );
+      };
+      memory.push(await service.peakMemory(recover));
       if (!recovered) continue;
-      memory.push(await service.peakMemory());
       steps.push(recovered.steps);
       if (round === 0) await runProgram('cmp', [source, recovered.file]);
       await service.remove(recovered.instanceId);
@@ -100,7 +101,7 @@ async function compare(kind: Kind, mib: number): Promise<void> {
     const ofSteps = names.map((name) => `${name} ${median(steps.map((each) => each[name] ?? 0)).toFixed(2)}`);
     console.log(`Steps, seconds: ${ofSteps.join(', ')}`);
     console.log(`Litestream takes ${spread(ratios(times.peer, times.ours))} times as long`);
-    console.log(`Peak memory of service and engine, MiB: ${spread(memory, 0)}`);
+    console.log(`Peak memory of service and engine (proportional set size), MiB: ${spread(memory, 0)}`);
   } finally {
     await service.stop();
     await hashes.close();

@@ -1,6 +1,6 @@
 /** The service as its users run it: a process of its own, asked through its API, and the memory that it and its engine take. */
 import { type ChildProcess, fork } from 'node:child_process';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { keep, stop } from './program.js';
@@ -121,18 +121,30 @@ export class Service {
     await this.ask('mutation ($id: ID!) { deleteInstance(id: $id) { id } }', { id: instanceId });
   }
 
-  /** From now on peakMemory() tells of what comes. */
-  async forgetPeak(): Promise<void> {
-    for (const pid of await this.processes()) await writeFile(`/proc/${pid}/clear_refs`, '5');
-  }
-
-  /** Peaks of the resident memory of the service and its engine process, in MiB, added up. Linux only. */
-  async peakMemory(): Promise<number> {
-    let kib = 0;
-    for (const pid of await this.processes()) {
-      kib += Number(/VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  /**
+   * The most memory of the service and its engine process while `work` goes on, in MiB, looked at ten times a second:
+   * the proportional set size, which counts what both share (Node's own program) in halves. Linux only.
+   */
+  async peakMemory(work: () => Promise<unknown>): Promise<number> {
+    let peak = 0;
+    let on = true;
+    const looking = (async () => {
+      for (const pids = await this.processes(); on; await delay(100)) {
+        let kib = 0;
+        for (const pid of pids) {
+          const told = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '');
+          kib += Number(/^Pss:\s+(\d+) kB/m.exec(told)?.[1] ?? 0);
+        }
+        peak = Math.max(peak, kib / 1024);
+      }
+    })();
+    try {
+      await work();
+    } finally {
+      on = false;
     }
-    return kib / 1024;
+    await looking;
+    return peak;
   }
 
   async stop(): Promise<void> {

@@ -133,12 +133,12 @@ export class ArchiveSink implements LogSink {
   }
 
   health(health: CaptureHealth): void {
-    const archiveMessage = health.healthy ? null : (health.message ?? 'Log capture is not healthy');
+    const archiveMessage = health.message ?? (health.healthy ? null : 'Log capture is not healthy');
     const told = `${health.healthy} ${archiveMessage}`;
     if (told === this.reported) return;
     this.reported = told;
     const { catalog, logger, outbox, clock } = this.options;
-    logger[health.healthy ? 'info' : 'warn'](
+    logger[archiveMessage === null ? 'info' : 'warn'](
       { instanceId: this.instanceId, archiveMessage },
       'health of the log archive',
     );

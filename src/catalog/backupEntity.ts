@@ -43,6 +43,7 @@ export const backupEntity = new EntitySchema<BackupRow>({
     state: text,
     percent: fraction,
     parentId: nullable(text),
+    madeFromId: nullable(text),
     stretchId: nullable(text),
     consistentAt: nullable(instantColumn),
     consistentOrdinal: nullable(whole),
@@ -73,6 +74,12 @@ export const backupEntity = new EntitySchema<BackupRow>({
       referencedColumnNames: ['id', 'instanceId'],
     },
     {
+      name: 'fk_backups_made_from_same_instance',
+      target: 'Backup',
+      columnNames: ['madeFromId', 'instanceId'],
+      referencedColumnNames: ['id', 'instanceId'],
+    },
+    {
       name: 'fk_backups_stretch_of_same_instance',
       target: 'Stretch',
       columnNames: ['stretchId', 'instanceId'],
@@ -84,6 +91,7 @@ export const backupEntity = new EntitySchema<BackupRow>({
     { name: 'backups_state', expression: oneOf('state', backupStates) },
     { name: 'backups_percent', expression: '"percent" BETWEEN 0 AND 100' },
     { name: 'backups_parent', expression: `("type" = 'FULL') = ("parentId" IS NULL)` },
+    { name: 'backups_made_from', expression: `"madeFromId" IS NULL OR "type" = 'FULL'` },
     {
       name: 'backups_completed',
       expression: `"state" <> 'COMPLETED' OR (${completed.map((column) => `"${column}" IS NOT NULL`).join(' AND ')})`,
@@ -101,5 +109,6 @@ export const backupEntity = new EntitySchema<BackupRow>({
     { name: 'backups_by_state', columns: ['state'] },
     { name: 'backups_children', columns: ['parentId'] },
     { name: 'backups_of_stretch', columns: ['stretchId'] },
+    { name: 'backups_by_origin', columns: ['madeFromId'] },
   ],
 });

@@ -1,5 +1,5 @@
 /** Reads and changes of backups. */
-import { type EntityManager, In, Not } from 'typeorm';
+import { type EntityManager, In, IsNull, Not } from 'typeorm';
 import type { Instant } from '../instant.js';
 import { backupStates, type StoredObject } from '../model.js';
 import { type BackupRow, backupEntity } from './backupEntity.js';
@@ -17,6 +17,7 @@ type BackupReads = Pick<
   | 'backupPoints'
   | 'backupsOn'
   | 'backupsInStates'
+  | 'newestMadeOfAnother'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
 
@@ -101,6 +102,14 @@ export function backupReads(manager: EntityManager): BackupReads {
     async backupsInStates(states) {
       const rows = await backups.find({ where: { state: In(states) }, order: { startedAt: 'ASC', id: 'ASC' } });
       return rows.map(toRecord);
+    },
+
+    async newestMadeOfAnother(instanceId) {
+      const row = await backups.findOne({
+        where: { instanceId, madeFromId: Not(IsNull()) },
+        order: { startedAt: 'DESC', id: 'DESC' },
+      });
+      return row && toRecord(row);
     },
   };
 }

@@ -60,6 +60,8 @@ export interface BackupRecord {
   state: BackupState;
   percent: number;
   parentId: string | null;
+  /** The older full backup that a full one was rolled forward from; it does not stand on it once it is COMPLETED. */
+  madeFromId: string | null;
   /** The stretch of log that continues it; set when COMPLETED, as are the next five. */
   stretchId: string | null;
   consistentAt: Instant | null;
@@ -258,8 +260,9 @@ export interface CatalogReader {
   /** Ids of the backups that stand directly on this one: RUNNING and COMPLETED ones, the oldest first. */
   backupsOn(instanceId: string, parentId: string): Promise<string[]>;
   backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
+  /** The one that was begun last of those that were made of older ones, whatever became of it. */
+  newestMadeOfAnother(instanceId: string): Promise<BackupRecord | null>;
 
-  stretch(id: string): Promise<StretchRecord | null>;
   stretchByName(instanceId: string, name: string): Promise<StretchRecord | null>;
   /** Of several instances at once, by (instance, number). */
   stretches(instanceIds: readonly string[]): Promise<StretchRecord[]>;

@@ -6,7 +6,7 @@ import { gapEntity } from './gapEntity.js';
 import type { CatalogReader, CatalogWriter } from './records.js';
 import { stretchEntity } from './stretchEntity.js';
 
-type StretchReads = Pick<CatalogReader, 'stretch' | 'stretchByName' | 'stretches' | 'newestStretch' | 'gaps'>;
+type StretchReads = Pick<CatalogReader, 'stretchByName' | 'stretches' | 'newestStretch' | 'gaps'>;
 type StretchChanges = Pick<CatalogWriter, 'insertStretch' | 'updateStretch' | 'raiseCoverage' | 'insertGap'>;
 
 /** SQLite binds no more than 32766 values in a statement. */
@@ -16,8 +16,6 @@ export function stretchReads(manager: EntityManager): StretchReads {
   const stretches = manager.getRepository(stretchEntity);
 
   return {
-    stretch: (id) => stretches.findOneBy({ id }),
-
     stretchByName: (instanceId, name) => stretches.findOneBy({ instanceId, name }),
 
     stretches: (instanceIds) =>

@@ -63,6 +63,9 @@ export interface Datastore {
   /** Takes a backup of a captured instance; its bytes go to `sink`. */
   backup(request: BackupRequest, sink: BackupSink): Promise<BackupFacts>;
 
+  /** How full backups are made of older ones and archived log; left out where the datastore has no way to. */
+  readonly rollForward?: RollForwardDriver;
+
   /** A position as a user wrote it, or null where it is none of this datastore's. */
   parsePosition(text: string): LogPosition | null;
 
@@ -162,7 +165,7 @@ export interface StretchStart {
 
 export interface CaptureHealth {
   healthy: boolean;
-  /** What is wrong and what to do; null when healthy. */
+  /** What is wrong and what to do; when healthy, null or what should be known all the same. */
   message: string | null;
   /** How far behind the source the archive is; null while the source is down. */
   lagSeconds: number | null;
@@ -202,6 +205,32 @@ export interface ParentBackup {
   facts: BackupFacts;
   /** Segments with transactions after the parent's replayAfter, up to and with the one of ordinal `last`; newest first. */
   log(last: number): AsyncIterable<StoredSegment>;
+}
+
+/** Full backups that are made without the source: an older one, rolled forward along the archived log. */
+export interface RollForwardDriver {
+  /**
+   * Stores a full backup of what `base` becomes by the cut, with as little of the processor as the system lets it have.
+   * It stands on nothing afterwards.
+   * @throws Fault INSTANCE_NOT_READY where a recovery from it would have no less log to replay than one from the base;
+   *   what damage of the base or the log leads to in a recovery
+   */
+  make(request: RollForwardRequest, sink: BackupSink): Promise<BackupFacts>;
+  /** Ends what an earlier life of the service left running in a scratch directory. May run at any time, twice. */
+  discard(scratch: string): Promise<void>;
+}
+
+export interface RollForwardRequest {
+  /** A full backup of the cut's stretch that is consistent before it. */
+  base: StoredBackup;
+  cut: Cut;
+  /** An instant that leads to the cut, now and for ever. */
+  at: Instant;
+  /** The log from the base to the cut, complete and in the order asked for. */
+  segments(order: 'oldest-first' | 'newest-first'): AsyncIterable<StoredSegment>;
+  /** An empty directory to work in, removed afterwards. */
+  scratch: string;
+  signal: AbortSignal;
 }
 
 export interface BackupSink {
@@ -318,6 +347,11 @@ export type DataStep = Extract<RecoveryStepName, 'RESTORE_BASE' | 'APPLY_INCREME
 export interface RecoveryDriver {
   /** In which order the three steps that move data run. */
   readonly order: readonly DataStep[];
+  /**
+   * Whether the programs that restore such a base are here; asked when a recovery is planned. Left out where none are needed.
+   * @throws Fault VERSION_MISMATCH with what to install
+   */
+  requireFor?(base: BackupFacts): Promise<void>;
   restoreBase(context: RecoveryContext): Promise<void>;
   applyIncrementals(context: RecoveryContext): Promise<void>;
   /** Answers with the position that was really reached. @throws Fault RECOVERY_INCOMPLETE short of the cut */

@@ -60,6 +60,18 @@ export class BackupResolver {
     return parentId === null ? null : findBackup(context, parentId);
   }
 
+  @FieldResolver(() => DatabaseBackup, {
+    nullable: true,
+    description:
+      'The older full backup that this full one was rolled forward from along the archived log, without the database; null where it was taken of the database. It does not stand on it: either can be deleted.',
+  })
+  madeFrom(
+    @Root() { madeFromId }: DatabaseBackup,
+    @Ctx() context: GatewayContext,
+  ): Promise<DatabaseBackup | null> | null {
+    return madeFromId === null ? null : findBackup(context, madeFromId);
+  }
+
   @FieldResolver(() => [DatabaseBackup], {
     description: 'This backup and every one it stands on, the full one first.',
   })
@@ -89,6 +101,19 @@ export class BackupResolver {
     type: BackupTypeName,
   ): Promise<DatabaseBackup> {
     return presentBackup(await services.backups.take(caller, checkId('instance', instanceId), type));
+  }
+
+  @RequiresRole('operator')
+  @Mutation(() => DatabaseBackup, {
+    description:
+      'Answers at once with a RUNNING full backup that is made of the newest one and the archived log, without the database, which may be down or deleted. It shortens the log that recoveries have to replay. Refused as a recovery to the latest point would be, or with INVALID_ARGUMENT for a datastore that has no such backups: PostgreSQL has.',
+  })
+  async takeBackupFromArchive(
+    @Ctx() { services, caller }: GatewayContext,
+    @Arg('instanceId', () => ID, { description: 'The instance whose archive it is made of; deleted ones too.' })
+    instanceId: string,
+  ): Promise<DatabaseBackup> {
+    return presentBackup(await services.backups.takeFromArchive(caller, checkId('instance', instanceId)));
   }
 
   @RequiresRole('admin')

@@ -62,4 +62,5 @@ export class DatabaseBackup {
   /** Not in the schema: what the nested fields are looked up by. */
   instanceId!: string;
   parentId!: string | null;
+  madeFromId!: string | null;
 }

@@ -110,7 +110,11 @@ export class LogArchive {
   @Field(() => Boolean, { description: 'Whether the log is being kept without a break.' })
   healthy!: boolean;
 
-  @Field(() => String, { nullable: true, description: 'What is wrong and what to do, when it is not healthy.' })
+  @Field(() => String, {
+    nullable: true,
+    description:
+      'What is wrong and what to do, when it is not healthy; also when it is and something should be known, as of a reader that keeps a SQLite log from shrinking.',
+  })
   message!: string | null;
 }
 
@@ -132,7 +136,9 @@ export class CreateInstanceInput {
 
   @Field(() => String, {
     nullable: true,
-    description: 'The version wanted; refused with DATASTORE_NOT_SUPPORTED where it is not the one at hand.',
+    description:
+      'The version wanted, of PostgreSQL also just its major; refused with DATASTORE_NOT_SUPPORTED where it is not at hand. ' +
+      'The newest at hand where left out.',
   })
   datastoreVersion?: string | null;
 

@@ -49,6 +49,7 @@ export function presentBackup(record: BackupRecord): DatabaseBackup {
     error: record.error && presentFault(record.error),
     instanceId: record.instanceId,
     parentId: record.parentId,
+    madeFromId: record.madeFromId,
   };
 }
 

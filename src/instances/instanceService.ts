@@ -208,7 +208,7 @@ export class InstanceService implements InstanceOperations {
   private async inspect(caller: Caller, datastore: Datastore, connectionUri: string): Promise<InstanceFacts> {
     const { fileBounds, places } = this.options;
     await fileBounds.check(caller.tenantId, connectionUri);
-    if (await places.owns(connectionUri)) {
+    if (await places.isLinkToOwn(connectionUri)) {
       throw invalidArgument(
         'connectionUri',
         'This file belongs to the service itself',

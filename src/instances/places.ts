@@ -69,13 +69,12 @@ export class Places {
   }
 
   /**
-   * Whether a connection URI names a file of the service itself, by whatever path or link. Opens nothing: closing any
-   * handle on the catalog or the lock would drop the locks that this process holds on it.
+   * Whether a connection URI names a hard link to a file that the service has locked; FileBounds refuses the names inside
+   * the home. Opens nothing: closing any handle on the catalog or the lock would drop the locks that this process holds.
    */
-  async owns(connectionUri: string): Promise<boolean> {
+  async isLinkToOwn(connectionUri: string): Promise<boolean> {
     const file = await fileNamedBy(connectionUri);
     if (file === null) return false;
-    if (!path.relative(await realpath(this.root), file).startsWith('..')) return true;
     const found = await stat(file);
     for (const own of [this.catalogFile, this.lockFile]) {
       const { dev, ino } = await stat(own);

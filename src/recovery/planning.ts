@@ -1,6 +1,7 @@
 /** Gathers what the planner needs, from the catalog and, for the exact cut, from the log itself; decides nothing. */
 import { openSegment } from '../backup/archivedLog.js';
-import { type StartingPoint, startingPoints } from '../backup/chains.js';
+import { chainOf, type StartingPoint, startingPoints } from '../backup/chains.js';
+import { readManifest } from '../backup/manifest.js';
 import type { CatalogReader, InstanceRecord, SegmentRecord, StretchRecord } from '../catalog/records.js';
 import type { Datastore, LocateTarget, SegmentsAround } from '../datastores/datastore.js';
 import { Fault, invalidArgument } from '../errors.js';
@@ -48,11 +49,26 @@ export async function planRecovery(
   const starts = await Promise.all(candidates.map(async (from) => ({ from, log: await logFrom(from) })));
   const start = cheapestStart(starts);
   if (!start) throw before === null ? refusalOfPosition(facts) : refusal(before, facts);
+  await requirePrograms(options, datastore, chainOf(start.from)[0]);
   return composePlan({ instanceId: instance.id, target, cut, ...start, order: datastore.recovery.order });
 
   function logFrom({ replayAfter }: StartingPoint): Promise<LogToReplay> {
     return options.catalog.read.segmentTotals(stretch.id, { after: replayAfter, last: cut.position.ordinal });
   }
+}
+
+/**
+ * How the archive alone leads to the latest point that can be recovered, and an instant that leads there for ever. The
+ * source is not asked for more. @throws Fault where nothing can be recovered
+ */
+export async function planToEnd(
+  options: Omit<PlanningOptions, 'cover'>,
+  datastore: Datastore,
+  instance: InstanceRecord,
+): Promise<{ plan: RecoveryPlan; at: Instant }> {
+  const at = latestPoint(await gatherFacts(options, instance));
+  const target = { pointInTime: at, position: null };
+  return { at, plan: await planRecovery({ ...options, cover: async () => false }, datastore, instance, target) };
 }
 
 /** By instance id. The cost grows with stretches, gaps and backups, not with the log. */
@@ -212,6 +228,19 @@ function lostLog({ object }: SegmentRecord): Fault {
 
 function endOf({ lastOrdinal, lastText }: StretchRecord): Pick<LogPosition, 'ordinal' | 'text'> {
   return { ordinal: lastOrdinal, text: lastText };
+}
+
+/** @throws Fault VERSION_MISMATCH where what restores the base is not installed; better now than in the first step */
+async function requirePrograms(
+  { catalog, pipeline }: PlanningOptions,
+  { recovery }: Datastore,
+  baseId: string,
+): Promise<void> {
+  if (!recovery.requireFor) return;
+  const object = (await catalog.read.backup(baseId))?.manifest;
+  // One that can't be read is told by whoever restores from it.
+  const manifest = object && (await readManifest(pipeline, object).catch(() => null));
+  if (manifest) await recovery.requireFor(manifest.facts);
 }
 
 /** `alone` is the cut where no segment is near: nothing was ever committed, or the position is the stretch's start. */

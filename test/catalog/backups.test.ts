@@ -105,6 +105,26 @@ describe('backups', () => {
     assert.deepEqual(await list(['RUNNING', 'COMPLETED'], 0), []);
   });
 
+  test('the newest of those made of others, whatever became of it', async (t) => {
+    const { catalog } = await scratchCatalog(t);
+    await twoInstances(catalog);
+    const newest = async (instanceId: string) => (await catalog.read.newestMadeOfAnother(instanceId))?.id ?? null;
+    await catalog.write(async (writer) => {
+      await writer.insertBackup(aBackup({ id: 'a', instanceId: 'i1', ...completion('s1'), startedAt: at(9) }));
+      await writer.insertBackup(aBackup({ id: 'x', instanceId: 'i2', ...completion('s2'), startedAt: at(9) }));
+    });
+    assert.equal(await newest('i1'), null);
+    const error = { code: 'INTERNAL' as const, message: '', hint: null, retryable: false, details: {} };
+    await catalog.write(async (writer) => {
+      const made = { instanceId: 'i1', madeFromId: 'a' };
+      await writer.insertBackup(aBackup({ id: 'c', ...made, ...completion('s1'), startedAt: at(1) }));
+      await writer.insertBackup(aBackup({ id: 'b', ...made, state: 'FAILED', error, startedAt: at(2) }));
+    });
+    assert.equal(await newest('i1'), 'b');
+    assert.equal(await newest('i2'), null);
+    assert.equal((await catalog.read.backup('b'))?.madeFromId, 'a');
+  });
+
   test('starting points are the COMPLETED ones, the closest first', async (t) => {
     const { catalog } = await scratchCatalog(t);
     await twoInstances(catalog);

@@ -7,7 +7,7 @@ let hex = '';
 for await (const chunk of process.stdin) hex += chunk;
 
 const catalog = await openCatalog({ file, secretKey: Buffer.from(hex, 'hex') });
-const ended = (await catalog.read.stretch('s'))?.lastOrdinal ?? 0;
+const ended = (await catalog.read.newestStretch('i'))?.lastOrdinal ?? 0;
 // Far more than the test waits for: it ends even if nobody kills it.
 for (let after = ended; after < ended + 10_000; after++) {
   await catalog.write((writer) => writer.insertSegment(aSegment({ stretchId: 's', after, last: after + 1 })));

@@ -139,6 +139,7 @@ export function aBackup(some: Partial<BackupRecord> & { id: string; instanceId: 
     state: 'RUNNING',
     percent: 0,
     parentId: null,
+    madeFromId: null,
     stretchId: null,
     consistentAt: null,
     consistentOrdinal: null,

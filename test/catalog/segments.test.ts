@@ -35,7 +35,7 @@ describe('stretches', () => {
       await writer.insertStretch(first);
       await writer.insertStretch(aStretch({ id: 'c', instanceId: 'h' }));
     });
-    assert.deepEqual(await catalog.read.stretch('a'), second);
+    assert.deepEqual(await catalog.read.newestStretch('i'), second);
     assert.deepEqual(await catalog.read.stretchByName('i', 'b'), first);
     assert.equal(await catalog.read.stretchByName('h', 'b'), null);
     const all = await catalog.read.stretches(['i', 'h', 'j']);
@@ -58,7 +58,7 @@ describe('stretches', () => {
     const update = (change: object) => catalog.write((writer) => writer.updateStretch('s', change));
     await assert.rejects(update({ lastOrdinal: 21 }), /ends with its newest segment/);
     await update({ lastOrdinal: 20, continuation: { at: 20 }, endsBecause: 'LOG_GAP' });
-    const stretch = await catalog.read.stretch('s');
+    const stretch = await catalog.read.newestStretch('i');
     assert.deepEqual([stretch?.continuation, stretch?.endsBecause, stretch?.lastOrdinal], [{ at: 20 }, 'LOG_GAP', 20]);
   });
 
@@ -122,7 +122,7 @@ describe('segments', () => {
       ...aSegment({ stretchId: 's', after: 30, last: 31, ...noCommit, coveredTo: at(41), latestCommitAt: at(9) }),
       object: { key: 'k', plainBytes: 5, storedBytes: 3, sha256: '0'.repeat(64) },
     });
-    const stretch = await catalog.read.stretch('s');
+    const stretch = await catalog.read.newestStretch('i');
     assert.deepEqual(
       [stretch?.lastOrdinal, stretch?.lastText, stretch?.coveredTo, stretch?.segments, stretch?.bytes],
       [31, '31', at(50), 4, 33],
@@ -139,9 +139,9 @@ describe('segments', () => {
     await assert.rejects(append(19, 30), /ends at 20, not 19/);
     await assert.rejects(append(20, 20), /CHECK/);
     await assert.rejects(append(20, 30, 'unknown'), /no Stretch unknown/);
-    assert.equal((await catalog.read.stretch('s'))?.segments, 1);
+    assert.equal((await catalog.read.newestStretch('i'))?.segments, 1);
     await append(20, 30);
-    assert.equal((await catalog.read.stretch('s'))?.lastOrdinal, 30);
+    assert.equal((await catalog.read.newestStretch('i'))?.lastOrdinal, 30);
   });
 
   test('two appended in one transaction without waiting stay in order', async (t) => {
@@ -153,7 +153,7 @@ describe('segments', () => {
         writer.insertSegment(aSegment({ stretchId: 's', after: 20, last: 30 })),
       ]);
     });
-    assert.equal((await catalog.read.stretch('s'))?.segments, 2);
+    assert.equal((await catalog.read.newestStretch('i'))?.segments, 2);
   });
 
   test('those of a range are the ones that overlap (after, last]', async (t) => {

@@ -10,8 +10,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createInstance, instance, plan, recover, recoveryEnded, takeBackup } from '../support/apiCalls.js';
 import { type Service, startService } from '../support/service.js';
 import { holding } from '../support/sqliteHistory.js';
-import { readLog } from '../support/sqliteProgram.js';
 import { ask, start, until } from '../support/sqlitePrograms.js';
+import { readLog } from '../support/sqliteWriters.js';
 import { assertPrefix, contentOf, type Story } from '../support/writtenStory.js';
 
 interface World {

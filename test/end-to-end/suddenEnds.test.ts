@@ -23,8 +23,8 @@ import {
 } from '../support/apiCalls.js';
 import { seeded, seeds } from '../support/seed.js';
 import { haveEnded, processesOf, type Service, startService } from '../support/service.js';
-import { readLog } from '../support/sqliteProgram.js';
 import { ask, start, until } from '../support/sqlitePrograms.js';
+import { readLog } from '../support/sqliteWriters.js';
 import { assertExact, assertPrefix, contentOf, type Story, tellStory } from '../support/writtenStory.js';
 
 const entry = fileURLToPath(new URL('../support/sweptService.js', import.meta.url));

@@ -25,6 +25,7 @@ const agreed: Record<string, Role> = {
   'Query.recoveries': 'reader',
   'Subscription.recoveryProgress': 'reader',
   'Mutation.takeBackup': 'operator',
+  'Mutation.takeBackupFromArchive': 'operator',
   'Mutation.recoverInstance': 'operator',
   'Mutation.cancelRecovery': 'operator',
   'Mutation.createInstance': 'admin',

@@ -124,9 +124,10 @@ test('some packages stay in their rooms', () => {
   );
 });
 
-test('planner, windows and run states are pure', () => {
-  for (const file of ['planner.ts', 'windows.ts', 'runState.ts']) {
-    const text = readFileSync(path.join(src, 'recovery', file), 'utf8');
+test('planner, windows, run states and what decides on backups are pure', () => {
+  const pure = ['recovery/planner.ts', 'recovery/windows.ts', 'recovery/runState.ts'];
+  for (const file of [...pure, 'backup/chains.ts', 'backup/rollForwardDue.ts']) {
+    const text = readFileSync(path.join(src, file), 'utf8');
     assert.doesNotMatch(text, /node:|Date\.|Math\.random|performance|\bawait\b|\basync\b/, file);
   }
 });

@@ -40,6 +40,7 @@ export function backupRow(change: Partial<BackupRecord> = {}): BackupRecord {
     state: 'COMPLETED',
     percent: 100,
     parentId: null,
+    madeFromId: null,
     stretchId: 'stretch',
     consistentAt: noon,
     consistentOrdinal: 7,

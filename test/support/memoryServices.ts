@@ -82,6 +82,10 @@ export class MemoryServices implements Services {
       this.note('backups.take', instanceId, type);
       return this.first(this.backupRows, 'INSTANCE_NOT_FOUND');
     },
+    takeFromArchive: async (_caller, instanceId) => {
+      this.note('backups.takeFromArchive', instanceId);
+      return this.first(this.backupRows, 'INSTANCE_NOT_FOUND');
+    },
     remove: async (_caller, id) => this.named(this.backupRows, id, 'BACKUP_NOT_FOUND'),
   };
 

@@ -21,7 +21,7 @@ const ORPHANS_END_MS = 10_000;
 const LOG_LINES_KEPT = 2_000;
 
 export interface ServiceOptions {
-  /** Settings on top of PITR_HOME, HOST, PORT and LOG_LEVEL. */
+  /** Settings on top of PITR_HOME, HOST, PORT, LOG_LEVEL and PITR_SYNTHETIC_BACKUPS. */
   env?: Record<string, string>;
   /** A compiled entry other than the service's own. */
   entry?: string;
@@ -87,6 +87,8 @@ export class Service {
         HOST: '127.0.0.1',
         PORT: '0',
         LOG_LEVEL: 'info',
+        // Backups are those that a test asks for.
+        PITR_SYNTHETIC_BACKUPS: 'off',
         ...this.options.env,
         ...env,
       },

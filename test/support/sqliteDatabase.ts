@@ -26,6 +26,13 @@ export class TestDatabase {
     return new Promise((resolve, reject) => this.db.close((error) => (error ? reject(error) : resolve())));
   }
 
+  /** The number of its last transaction, a hash of all it holds, and SQLite's own check. */
+  async content(): Promise<{ n: number; hash: string; check: string }> {
+    const [row] = await this.all('SELECT n FROM seq');
+    const [check] = await this.all('PRAGMA integrity_check(1)');
+    return { n: Number(row?.n), hash: await this.contentHash(), check: String(check?.integrity_check) };
+  }
+
   /** A hash over the schema and every row of every table; Litestream's own tables do not count. */
   async contentHash(): Promise<string> {
     const hash = createHash('sha256');

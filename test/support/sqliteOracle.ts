@@ -10,8 +10,8 @@ import { segmentHead } from '../../src/datastores/sqlite/storedSegment.js';
 import type { Cut } from '../../src/model.js';
 import { type DirectoryArchive, stored } from './directoryArchive.js';
 import type { SqliteBench } from './sqliteBench.js';
-import { type LogLine, readLog } from './sqliteProgram.js';
 import { ask } from './sqlitePrograms.js';
+import { type LogLine, readLog } from './sqliteWriters.js';
 
 export interface Content {
   n: number;
@@ -64,10 +64,27 @@ export async function assertRecoveriesExact(
     files.push(path.join(await archive.recover(datastore, cut, base, `recovered-${i}`, onIt), 'database.db'));
   }
   const found = files.length > 0 ? await ask<Content[]>(t, 'content', ...files) : [];
-  for (const history of new Set(asked.map((each) => each.history))) {
-    const ofThis = asked.flatMap((each, i) =>
-      each.history === history ? [{ ...each, content: found[i] as Content }] : [],
-    );
+  const judged = asked.map((each, i) => ({ ...each, content: found[i] as Content }));
+  await assertContentsExact(t, judged, compareTimes ? () => true : null);
+  return found;
+}
+
+/** What a cut says of itself, as far as it can be judged. */
+export type JudgedCut = Pick<Cut, 'lastKeptAt' | 'lastKeptNotBefore' | 'firstDroppedAt'> & {
+  position: { text: string };
+};
+
+/**
+ * Compares what recoveries held with what the programs logged. Times are compared of the commits that `timed` says yes
+ * to, because the clock of the writers was the one of the capture then.
+ */
+export async function assertContentsExact(
+  t: TestContext,
+  judged: readonly (Omit<Asked, 'cut'> & { cut: JudgedCut; content: Content })[],
+  timed: ((begun: number) => boolean) | null,
+): Promise<void> {
+  for (const history of new Set(judged.map((each) => each.history))) {
+    const ofThis = judged.filter((each) => each.history === history);
     const { hashes, times } = await replayed(
       t,
       history,
@@ -81,10 +98,15 @@ export async function assertRecoveriesExact(
       if (at !== null) {
         assert.ok((cut.lastKeptAt ?? 0) <= at && at < (cut.firstDroppedAt ?? Number.MAX_SAFE_INTEGER), where);
       }
-      if (compareTimes) assertTimesAllow(cut, at, content.n, times);
+      if (!timed) continue;
+      assertTimesAllow(
+        cut,
+        at,
+        content.n,
+        times.filter(({ begun }) => timed(begun)),
+      );
     }
   }
-  return found;
 }
 
 interface CommitTime {
@@ -93,7 +115,7 @@ interface CommitTime {
   acknowledged: number;
 }
 
-function assertTimesAllow(cut: Cut, at: number | null, kept: number, times: readonly CommitTime[]): void {
+function assertTimesAllow(cut: JudgedCut, at: number | null, kept: number, times: readonly CommitTime[]): void {
   for (const { n, begun, acknowledged } of times) {
     if (n <= kept) {
       if (at !== null) assert.ok(begun <= at, `transaction ${n} began to commit after ${at}, but is kept`);

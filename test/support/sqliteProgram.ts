@@ -3,13 +3,12 @@
  * transactions and log them, checkpoint and vacuum, tell a database's content, replay the logs. The writers' logs are
  * the only oracle: what is asserted about a recovery comes from them and never from the archive.
  */
-import { appendFileSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { BracketClock } from '../../src/datastores/sqlite/bracketClock.js';
 import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
 import { inspectFile } from '../../src/datastores/sqlite/inspectFile.js';
 import { Fault } from '../../src/errors.js';
 import { TestDatabase } from './sqliteDatabase.js';
+import { randomFrom, readLog, write, writeBoth, writeLarge } from './sqliteWriters.js';
 
 export const setup = [
   'CREATE TABLE seq (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)',
@@ -19,15 +18,12 @@ export const setup = [
   'CREATE INDEX data_by_owner ON data (owner, text)',
 ];
 
-/** One line of a writer's log. `begun` is written before COMMIT, `acknowledged` after it returned. */
-export type LogLine =
-  | { n: number; writer: number; k: number; sql: string[]; begun: number }
-  | { n: number; writer: number; k: number; acknowledged: number };
-
 const [mode, ...words] = process.argv.slice(2);
 
 if (mode === 'setup') await prepare(words);
 if (mode === 'write') await write(words);
+if (mode === 'large') await writeLarge(words);
+if (mode === 'both') await writeBoth(words);
 if (mode === 'disturb') await disturb(words);
 if (mode === 'repeat') await repeat(words);
 if (mode === 'hold') await hold(words);
@@ -42,66 +38,6 @@ async function prepare([file = '', ...pragmas]: string[]): Promise<void> {
   for (const pragma of pragmas) await db.run(pragma);
   for (const sql of setup) await db.run(sql);
   await db.close();
-}
-
-async function write([file = '', log = '', writerText = '', countText = '', seedText = '']: string[]): Promise<void> {
-  const writer = Number(writerText);
-  const random = randomFrom(Number(seedText) * 31 + writer);
-  const clock = new BracketClock();
-  const db = await TestDatabase.open(file);
-  await db.run('PRAGMA synchronous=NORMAL');
-  for (let k = 1; k <= Number(countText); k++) {
-    const rollBack = random() < 0.1;
-    const statements = statementsOf(writer, k, random);
-    await retrying(async () => {
-      await db.run('BEGIN IMMEDIATE');
-      try {
-        const [row] = await db.all('UPDATE seq SET n = n + 1 RETURNING n');
-        const n = Number(row?.n);
-        const sql = [`UPDATE seq SET n = ${n}`, `INSERT INTO ledger VALUES (${n}, ${writer}, ${k})`, ...statements];
-        for (const statement of sql.slice(1)) await db.run(statement);
-        if (rollBack) {
-          await db.run('ROLLBACK');
-          return;
-        }
-        record(log, { n, writer, k, sql, begun: clock.now().lo });
-        await db.run('COMMIT');
-        record(log, { n, writer, k, acknowledged: clock.now().hi });
-      } catch (error) {
-        await db.run('ROLLBACK').catch(() => {});
-        throw error;
-      }
-    });
-    if (random() < 0.3) await delay(Math.floor(random() * 4));
-  }
-  await db.close();
-}
-
-function statementsOf(writer: number, k: number, random: () => number): string[] {
-  const below = (limit: number) => Math.floor(random() * limit);
-  const letter = String.fromCharCode(97 + below(26));
-  const sql: string[] = [];
-  const insert = (length: number) =>
-    sql.push(
-      `INSERT INTO data (owner, text, blob) VALUES (${writer}, '${letter}${k}', CAST(printf('%.*c', ${length}, '${letter}') AS BLOB))`,
-    );
-  const kind = random();
-  if (kind < 0.45) for (let i = below(4); i >= 0; i--) insert(below(300));
-  else if (kind < 0.55) insert(20_000 + below(60_000));
-  else if (kind < 0.75)
-    sql.push(`UPDATE data SET text = '${letter}' || id WHERE owner = ${writer} AND id % 3 = ${below(3)}`);
-  else if (kind < 0.85) sql.push(`DELETE FROM data WHERE owner = ${writer} AND id % 5 = ${below(5)}`);
-  else if (kind < 0.93) {
-    sql.push('SAVEPOINT here');
-    insert(5000);
-    sql.push('ROLLBACK TO here');
-    insert(50);
-    sql.push('RELEASE here');
-  } else {
-    sql.push(`CREATE TABLE w${writer}_${k} (a, b)`, `INSERT INTO w${writer}_${k} VALUES (${k}, '${letter}')`);
-    if (random() < 0.5) sql.push(`DROP TABLE w${writer}_${k}`);
-  }
-  return sql;
 }
 
 /** Checkpoints of every kind and VACUUM until told to stop by a closed stdin. */
@@ -193,14 +129,12 @@ async function runSql([file = '', ...statements]: string[]): Promise<void> {
   await db.close();
 }
 
-/** For each file: the number of its last transaction, its ledger's length, a hash of all it holds, SQLite's own check. */
+/** What each file holds. */
 async function content(files: string[]): Promise<void> {
   const answers: unknown[] = [];
   for (const file of files) {
     const db = await TestDatabase.open(file);
-    const [row] = await db.all('SELECT n FROM seq');
-    const [check] = await db.all('PRAGMA integrity_check(1)');
-    answers.push({ n: Number(row?.n), hash: await db.contentHash(), check: check?.integrity_check });
+    answers.push(await db.content());
     await db.close();
   }
   process.stdout.write(JSON.stringify(answers));
@@ -247,37 +181,4 @@ async function inspect(files: string[]): Promise<void> {
     answers.push(refusal);
   }
   process.stdout.write(JSON.stringify(answers));
-}
-
-export function readLog(file: string): LogLine[] {
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line.endsWith('}'))
-    .map((line) => JSON.parse(line) as LogLine);
-}
-
-function record(log: string, line: LogLine): void {
-  appendFileSync(log, `${JSON.stringify(line)}\n`);
-}
-
-async function retrying(work: () => Promise<void>): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await work();
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'SQLITE_BUSY' || attempt === 200) throw error;
-      await delay(5);
-    }
-  }
-}
-
-/** mulberry32, a small generator that gives the same numbers for the same seed everywhere. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }

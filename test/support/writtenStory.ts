@@ -16,8 +16,8 @@ import {
   takeBackup,
 } from './apiCalls.js';
 import type { Service } from './service.js';
-import { readLog } from './sqliteProgram.js';
 import { ask, start } from './sqlitePrograms.js';
+import { readLog } from './sqliteWriters.js';
 
 export interface Content {
   n: number;

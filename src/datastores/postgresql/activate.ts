@@ -8,8 +8,9 @@ import { syncToDisk } from '../durable.js';
 import { endpointOf, parseConnectionUri, uriOf } from './address.js';
 import { baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
+import { ControlFileError, readControlFile } from './controlFile.js';
 import { formatLsn } from './lsn.js';
-import { handOver, type RunAs, run } from './processes.js';
+import { handOver, type RunAs } from './processes.js';
 import {
   dataDirectory,
   type ManagedState,
@@ -26,7 +27,7 @@ import { readIfThere, writeAccess, writeSettings } from './settings.js';
 import { settleTablespaces } from './tablespaces.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE where the copy is not a cleanly closed database that left the log at the cut */
-export async function verifyCopy(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<Cut> {
+export async function verifyCopy(context: RecoveryContext): Promise<Cut> {
   const { data, reached: file } = scratchPlaces(context.scratch);
   const { major, timeline, systemId } = baseState(context.base.facts);
   const noted = await readIfThere(file);
@@ -37,11 +38,12 @@ export async function verifyCopy(context: RecoveryContext, binaries: Binaries, r
     throw wrong('its replay was not finished');
   if (reached.lsn !== cut) throw wrong(`it ends at ${formatLsn(reached.lsn)}`);
   if ((await readIfThere(path.join(data, 'recovery.signal'))) !== null) throw wrong('its recovery is not over');
-  const control = await run(await binaries.find('pg_controldata', major), [data], { runAs, timeoutMs: 30_000 });
-  const says = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(control)?.[1];
-  if (says('Database cluster state') !== 'shut down') throw wrong(`its state is ${says('Database cluster state')}`);
-  if (says('Database system identifier') !== systemId) throw wrong('it belongs to another cluster');
-  if (says("Latest checkpoint's TimeLineID") !== String(reached.timeline)) throw wrong('its timeline is another');
+  const control = await readControlFile(data, major).catch((error: unknown) => {
+    throw error instanceof ControlFileError ? wrong(error.message) : error;
+  });
+  if (control.state !== 'shut down') throw wrong(`its state is ${control.state}`);
+  if (control.systemId !== systemId) throw wrong('it belongs to another cluster');
+  if (control.timeline !== reached.timeline) throw wrong('its timeline is another');
   return structuredClone(context.cut);
 }
 

@@ -12,10 +12,16 @@ import type { Progress } from './walBuffer.js';
 const FENCES = 10;
 /** 1 had no `archives`: everything was one. */
 const STATE_VERSION = 2;
+/** Of backups that were rolled forward: what reads only version 2 must not touch them. */
+export const ROLLED_VERSION = 3;
 
 /** What a restore needs to know of the source. */
 export interface BaseState {
-  version: typeof STATE_VERSION;
+  /**
+   * ROLLED_VERSION: the data directory of a server that was shut down in its recovery. It has no backup_label: replay goes
+   * on from its control file.
+   */
+  version: typeof STATE_VERSION | typeof ROLLED_VERSION;
   major: number;
   systemId: string;
   timeline: number;
@@ -80,7 +86,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
 /** @throws Fault VERSION_MISMATCH for a state that another release wrote */
 export function baseState(facts: BackupFacts): BaseState {
   const state = facts.state as unknown as BaseState;
-  if (facts.state.version === STATE_VERSION) return state;
+  if (facts.state.version === STATE_VERSION || facts.state.version === ROLLED_VERSION) return state;
   if (facts.state.version === 1) {
     return { ...state, version: STATE_VERSION, archives: [{ tablespace: null, bytes: facts.sizeBytes }] };
   }
@@ -109,7 +115,6 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   signal.throwIfAborted();
   const stream = await BaseStream.open(capture.address);
   let bytes = 0;
-  let partBytes = 0;
   async function* content(): AsyncIterable<Buffer> {
     for await (const chunk of stream.content()) {
       bytes += chunk.length;
@@ -121,7 +126,7 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
-    partBytes = await stream.begin();
+    const partBytes = await stream.begin();
     await sink.write(content(), partBytes);
   } catch (error) {
     signal.throwIfAborted();
@@ -130,10 +135,10 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
     signal.removeEventListener('abort', abort);
     stream.close();
   }
-  const { start, archives, starts } = stream;
+  const { start, archives, marks } = stream;
   // The data directory comes last.
   if (!start || archives.at(-1)?.tablespace !== null) throw broken('the server did not send its data directory');
-  return { start: start.lsn, timeline: start.timeline, archives, starts: { partBytes, starts } };
+  return { start: start.lsn, timeline: start.timeline, archives, starts: marks.noted };
 }
 
 function stretchOf(capture: WalCapture): Progress {

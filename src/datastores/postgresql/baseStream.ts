@@ -6,17 +6,13 @@ import pg from 'pg';
 import { Fault } from '../../errors.js';
 import type { ServerAddress } from './address.js';
 import { serverLsn } from './lsn.js';
+import { PartMarks, partBytesOf } from './partMarks.js';
 import { type CopyConnection, copyConnection } from './replicationStream.js';
 import { connect } from './session.js';
-import { type TarPlace, TarReader, type TarTaker } from './tarReader.js';
 
 /** Received and not yet taken by whoever stores it. */
 const MOST_WAITING = 4 * 1024 * 1024;
 const ENOUGH_WAITING = 1024 * 1024;
-
-const LEAST_PART_BYTES = 4 * 1024 * 1024;
-const MOST_PART_BYTES = 64 * 1024 * 1024;
-const ENOUGH_PARTS = 16;
 
 const COMMAND = `BASE_BACKUP (LABEL 'pitr', PROGRESS, CHECKPOINT 'fast', MANIFEST 'no', TABLESPACE_MAP, WAIT false)`;
 
@@ -27,8 +23,6 @@ export interface BaseArchive {
   bytes: number;
 }
 
-const nobody: TarTaker = { directory() {}, fileBegins() {}, fileBytes() {}, fileEnds() {} };
-
 export class BaseStream {
   /** What was sent so far, in this order. */
   readonly archives: BaseArchive[] = [];
@@ -36,19 +30,14 @@ export class BaseStream {
   estimate: number | null = null;
   /** Where replay has to start, and on which timeline; told before the first byte. */
   start: { lsn: number; timeline: number } | null = null;
-  /** What the archives are in the middle of at every multiple of `partBytes` of the content, from the first on. */
-  readonly starts: TarPlace[] = [];
-  /** Reads the archive that is being sent, only to know what it is in the middle of. */
-  private tar = new TarReader(nobody);
-  private total = 0;
+  /** Where the content's parts begin, whose size the first archive decides. */
+  marks = new PartMarks(partBytesOf(0));
   private readonly connection: CopyConnection;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
   private over = false;
   private failure: unknown = null;
   private wake: () => void = () => {};
-
-  private partBytes = MOST_PART_BYTES;
 
   private constructor(private readonly client: pg.Client) {
     this.connection = copyConnection(client);
@@ -61,12 +50,12 @@ export class BaseStream {
 
   /**
    * Asks for the backup. Resolves when its first bytes are there, with the size of the parts that its content is to be
-   * cut into: enough of them to be unpacked side by side, and never so many that listing them would matter.
+   * cut into.
    */
   async begin(): Promise<number> {
     this.ask();
     while (this.archives.length === 0 && !this.over) await this.news();
-    return this.partBytes;
+    return this.marks.partBytes;
   }
 
   /**
@@ -131,31 +120,21 @@ export class BaseStream {
       const name = chunk.toString('latin1', 1, chunk.indexOf(0, 1));
       const tablespace = name === 'base.tar' ? null : Number(/^(\d+)\.tar$/.exec(name)?.[1]);
       if (Number.isNaN(tablespace)) throw new Error(`an archive named ${name}`);
-      if (this.archives.length === 0) this.partBytes = partBytesOf(this.estimate ?? 0);
+      if (this.archives.length === 0) this.marks = new PartMarks(partBytesOf(this.estimate ?? 0));
+      else this.marks.nextArchive();
       this.archives.push({ tablespace, bytes: 0 });
       this.wake();
-      this.tar = new TarReader(nobody);
     } else if (kind === 0x64 /* d: bytes */) {
       const archive = this.archives.at(-1);
       if (!archive) throw new Error('bytes before the first archive');
       // pg reuses the buffer under the chunk.
       const bytes = Buffer.from(chunk.subarray(1));
       archive.bytes += bytes.length;
-      this.note(bytes);
+      this.marks.push(bytes);
       this.waiting.push(bytes);
       this.waitingBytes += bytes.length;
       if (this.waitingBytes > MOST_WAITING) this.connection.stream.pause();
       this.wake();
-    }
-  }
-
-  private note(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) {
-      const piece = bytes.subarray(at, at + this.partBytes - (this.total % this.partBytes));
-      this.tar.push(piece);
-      at += piece.length;
-      this.total += piece.length;
-      if (this.total % this.partBytes === 0) this.starts.push(this.tar.place);
     }
   }
 
@@ -165,12 +144,6 @@ export class BaseStream {
     this.failure = failure;
     this.wake();
   }
-}
-
-function partBytesOf(estimate: number): number {
-  let bytes = LEAST_PART_BYTES;
-  while (bytes < MOST_PART_BYTES && bytes * ENOUGH_PARTS < estimate) bytes *= 2;
-  return bytes;
 }
 
 function baseFault(error: unknown): Fault {

@@ -4,7 +4,7 @@ import { formatLsn } from './lsn.js';
 import type { SystemIdentity } from './replicationStream.js';
 import { sqlState } from './session.js';
 import { DivergedError, type Progress } from './walBuffer.js';
-import { WalFormatError } from './walReader.js';
+import { WalFormatError } from './walRecord.js';
 
 /** After as many failures at the same damage, capture goes on behind it. */
 const DAMAGE_ATTEMPTS = 3;

@@ -13,7 +13,8 @@ import { walFileName } from './lsn.js';
 import type { RunAs } from './processes.js';
 import { SegmentBytes, type SegmentHeader, type SegmentRange } from './segmentFormat.js';
 import { withoutLocation } from './tablespaces.js';
-import { piecesOf, WalFormatError, WalReader, type WalRecord } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { piecesOf, WalFormatError, type WalRecord } from './walRecord.js';
 
 export const feedSinkModule = import.meta.url;
 
@@ -23,6 +24,7 @@ const PIECE_BYTES = 128 * 1024;
 export interface FeedArgument {
   segment: SegmentRange;
   /** What it has to be a piece of. */
+  major: number;
   timeline: number;
   segmentSize: number;
   systemId: string;
@@ -86,6 +88,10 @@ class Feeding {
     } catch (error) {
       if (!(error instanceof WalFormatError)) throw error;
       throw new Fault('LOG_CORRUPT', `The archived log is damaged: ${error.message}`);
+    }
+    const written = this.records?.major ?? this.plan.major;
+    if (written !== this.plan.major) {
+      throw new Fault('LOG_CORRUPT', `The archived log is of PostgreSQL ${written}, the backup of ${this.plan.major}`);
     }
     this.writeWithin(lsn, bytes);
     // What is changed may have begun in what was written before.

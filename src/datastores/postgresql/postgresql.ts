@@ -8,16 +8,18 @@ import type { InstanceHandle } from '../../model.js';
 import type { Datastore, InstanceFacts, RecoveryDriver } from '../datastore.js';
 import { activateCopy, discardCopy, verifyCopy } from './activate.js';
 import { parseConnectionUri, type ServerAddress } from './address.js';
-import { takeBackup } from './backup.js';
-import { Binaries, supportedMajors } from './binaries.js';
+import { baseState, takeBackup } from './backup.js';
+import { Binaries } from './binaries.js';
 import { WalCapture } from './capture.js';
 import { locateCut } from './locate.js';
 import { parsePosition } from './lsn.js';
+import { supportedInWords, supportedMajors } from './majors.js';
 import type { NetworkBounds } from './networks.js';
 import { type RunAs, resolveRunAs } from './processes.js';
 import { dataDirectory, managedState, provisionServer, serverPlace } from './provision.js';
 import { replayLog } from './replay.js';
-import { restoreBase, scratchPlaces } from './restore.js';
+import { requireMajor, restoreBase, scratchPlaces } from './restore.js';
+import { discardRoll, rollForward } from './rollForward.js';
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
 import { continuesIdentity, dropSlot, inspectSource, slotName } from './source.js';
 
@@ -34,13 +36,14 @@ export interface PostgresqlOptions {
 
 export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore {
   const binaries = new Binaries(options.binDirectories ?? []);
-  // Looked up when needed: a machine that only captures other people's servers needs no such user.
+  // Looked up when needed: a machine without PostgreSQL needs no such user.
   const runAs = () => resolveRunAs(options.runAs);
   const servers = new Map<string, ManagedServer>();
   const captures = new Set<WalCapture>();
 
   const recovery: RecoveryDriver = {
     order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'],
+    requireFor: (base) => requireMajor(binaries, baseState(base).major, runAs()),
     restoreBase: (context) => restoreBase(context, binaries, runAs()),
     async applyIncrementals(context) {
       if (context.incrementals.length > 0) {
@@ -48,7 +51,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
       }
     },
     replayLog: (context) => replayLog(context, binaries, runAs()),
-    verify: (context) => verifyCopy(context, binaries, runAs()),
+    verify: (context) => verifyCopy(context),
     async activate(context) {
       const { id } = context.target;
       const { server, facts } = await activateCopy(context, binaries, runAs(), servers.get(id));
@@ -62,6 +65,25 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
   };
 
+  /** Of the version asked for, or the newest one here. @throws Fault DATASTORE_NOT_SUPPORTED with those to choose from */
+  async function chooseMajor(wanted: string | null): Promise<number> {
+    if (wanted === null) return await binaries.newest(runAs());
+    const major = majorOf(wanted);
+    if (!/^\d+(\.\d+)?$/.test(wanted) || !supportedMajors.includes(major)) {
+      throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${wanted} is not offered here`, {
+        hint: `Ask for ${supportedInWords}.`,
+      });
+    }
+    await binaries.demand(major, runAs());
+    const installed = await binaries.version(major, runAs());
+    if (wanted !== String(major) && wanted !== installed) {
+      throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${wanted} is not installed here`, {
+        hint: `Ask for ${installed}, or for ${major}.`,
+      });
+    }
+    return major;
+  }
+
   async function takeDown(id: string): Promise<void> {
     await servers.get(id)?.stop();
     servers.delete(id);
@@ -73,7 +95,10 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     recovery,
 
     async inspect(connectionUri) {
-      return await inspectSource(parseConnectionUri(connectionUri, options.bounds), null);
+      const facts = await inspectSource(parseConnectionUri(connectionUri, options.bounds), null);
+      // What can't be recovered here is not taken.
+      await binaries.demand(majorOf(facts.datastoreVersion), runAs());
+      return facts;
     },
 
     continues: continuesIdentity,
@@ -83,18 +108,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
 
     async provision(place, signal): Promise<InstanceFacts> {
-      const major = Number(place.datastoreVersion?.split('.')[0] ?? supportedMajors.at(-1));
-      if (!supportedMajors.includes(major)) {
-        throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${place.datastoreVersion} is not offered here`, {
-          hint: `Ask for ${supportedMajors.join(' or ')}.`,
-        });
-      }
-      const installed = await binaries.version(major);
-      if (place.datastoreVersion?.includes('.') && place.datastoreVersion !== installed) {
-        throw new Fault('DATASTORE_NOT_SUPPORTED', `PostgreSQL ${place.datastoreVersion} is not installed here`, {
-          hint: `Ask for ${installed}, or for ${major}.`,
-        });
-      }
+      const major = await chooseMajor(place.datastoreVersion);
       const { server, facts } = await provisionServer(place.home, major, binaries, runAs(), signal);
       servers.set(place.id, server);
       return facts;
@@ -144,6 +158,10 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
 
     backup: takeBackup,
+    rollForward: {
+      make: (request, sink) => rollForward(request, sink, binaries, runAs()),
+      discard: discardRoll,
+    },
     parsePosition,
     locate: locateCut,
 
@@ -153,6 +171,11 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
       await Promise.all([...servers.keys()].map(takeDown));
     },
   };
+}
+
+/** 15.18 is of 15. */
+function majorOf(version: string): number {
+  return Number.parseInt(version, 10);
 }
 
 /** A server of the service's own is reached through its private socket, whatever its users did to passwords. */

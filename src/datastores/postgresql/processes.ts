@@ -15,6 +15,8 @@ export interface RunAs {
 
 /** Enough of a program's last words for an error message. */
 const KEPT_OUTPUT = 8192;
+/** How long they may take to arrive after its end; children of its own may keep the pipe open longer. */
+const LAST_WORDS_MS = 5_000;
 
 /**
  * Who PostgreSQL's programs run as; null for the service's own user, which is right wherever that is not root.
@@ -44,11 +46,17 @@ export interface LaunchOptions {
   env?: Record<string, string>;
   stdio?: SpawnOptions['stdio'];
   cwd?: string;
+  /** It gets what of the processor others leave. */
+  gently?: boolean;
 }
 
 /** Starts a program that gets SIGINT when the service ends, however it ends. */
 export function launch(program: string, args: string[], options: LaunchOptions): ChildProcess {
-  const [command, ...rest] = setpriv ? ['setpriv', '--pdeathsig', 'SIGINT', program, ...args] : [program, ...args];
+  const [command, ...rest] = [
+    ...(options.gently ? ['nice', '-n', '19'] : []),
+    ...(setpriv ? ['setpriv', '--pdeathsig', 'SIGINT'] : []),
+    ...[program, ...args],
+  ];
   return spawn(command ?? program, rest, {
     stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],
     cwd: options.cwd ?? '/',
@@ -66,6 +74,18 @@ export function ended(child: ChildProcess): Promise<number | string> {
     child.once('exit', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
     child.once('error', (error) => resolve(error.message));
   });
+}
+
+/** Resolves when all that a process that has ended wrote has been read too. Never rejects; waits not much longer than it must. */
+export async function drained(child: ChildProcess): Promise<void> {
+  const open = [child.stdout, child.stderr].filter((stream) => stream && !stream.readableEnded && !stream.destroyed);
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, LAST_WORDS_MS);
+  });
+  const all = open.map((stream) => new Promise<void>((resolve) => stream?.once('close', resolve)));
+  await Promise.race([Promise.all(all), limit]);
+  clearTimeout(timer);
 }
 
 /** Collects the last output of a stream. */
@@ -95,6 +115,7 @@ export async function run(
   options.signal?.addEventListener('abort', kill);
   const status = await ended(child);
   clearTimeout(timer);
+  await drained(child);
   options.signal?.removeEventListener('abort', kill);
   options.signal?.throwIfAborted();
   if (status === 0) return output();

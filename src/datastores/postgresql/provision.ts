@@ -40,7 +40,7 @@ export async function serverPlace(
   runAs: RunAs | null,
 ): Promise<ServerPlace> {
   return {
-    postgres: await binaries.find('postgres', state.major),
+    postgres: await binaries.find('postgres', state.major, runAs),
     data: dataDirectory(home),
     socketDir: socketDirectory(home),
     port: state.port,
@@ -90,7 +90,7 @@ export async function provisionServer(
   const data = dataDirectory(home);
   const password = randomBytes(18).toString('base64url');
   const passwordFile = path.join(home, 'initial-password');
-  const initdb = await binaries.find('initdb', major);
+  const initdb = await binaries.find('initdb', major, runAs);
   await handOver(home, runAs);
   await rm(data, { recursive: true, force: true });
   await writeOwned(passwordFile, password, runAs);

@@ -4,17 +4,17 @@
  * Three independent things hold it there: the server is told to stop after the record that ends at the cut; it is given
  * no byte behind the cut; and the timeline that it opens afterwards says where it left the old one.
  */
-import type { ChildProcess } from 'node:child_process';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { Fault } from '../../errors.js';
 import type { LogPosition } from '../../model.js';
 import type { RecoveryContext } from '../datastore.js';
+import type { ServerAddress } from './address.js';
 import { type BaseState, baseState } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { formatLsn, historyFileName, serverLsn } from './lsn.js';
-import { ended, endProcess, launch, type RunAs, run } from './processes.js';
+import { endProcess, launch, type RunAs, run } from './processes.js';
+import { RecoveringServer, SILENCE_MS, short } from './recoveringServer.js';
 import { isRestored, restoreBase, scratchPlaces } from './restore.js';
 import { readRecords } from './segmentFormat.js';
 import { endLeftover, freePort, makeSocketDirectory, privateAddress, socketDirectory } from './server.js';
@@ -23,9 +23,6 @@ import { writeAccess, writeOwned, writeSettings } from './settings.js';
 import { WalFeed } from './walFeed.js';
 import { WriteBack } from './writeBack.js';
 
-/** A replay that shows no sign of life for so long has hung. */
-const SILENCE_MS = 30 * 60_000;
-const KEPT_LINES = 40;
 /**
  * Room for prepared transactions: PostgreSQL stops a replay that meets more of them at once than it has room for, and the
  * source's limit may have been raised after the backup. Costs about 2 MB of memory.
@@ -55,48 +52,14 @@ export async function replayLog(
   binaries: Binaries,
   runAs: RunAs | null,
 ): Promise<LogPosition> {
-  const { scratch, cut, signal } = context;
+  const { scratch, cut } = context;
   const places = scratchPlaces(scratch);
   const state = baseState(context.base.facts);
   await endLeftover(places.data);
   // A data directory on which a replay was begun is good for nothing else.
   if (!(await isRestored(scratch))) await restoreBase(context, binaries, runAs);
-  await rm(places.restored);
-
-  const stopRecord = await findStopRecord(context);
-  const stopping = new AbortController();
-  const either = AbortSignal.any([signal, stopping.signal]);
-  const feed = new WalFeed(places.feed, feedPlan(context, state), runAs, either);
-  await feed.prepare();
-  const place = { socketDir: socketDirectory(scratch), port: await freePort() };
-  await prepareData(places.data, runAs, state, { ...place, restoreCommand: feed.restoreCommand, stopRecord });
-  await makeSocketDirectory(place.socketDir, runAs);
-  const postgres = await binaries.find('postgres', state.major);
-  const server = new RecoveringServer(
-    launch(postgres, ['-D', places.data], { runAs, stdio: ['ignore', 'ignore', 'pipe'] }),
-  );
-  server.onFile = (name) => {
-    const at = feed.reached(name);
-    if (at !== null) context.progress.replayedTo(at);
-  };
   let prepared = 0;
-  const writeBack = new WriteBack(path.join(places.data, 'base'));
-  const kill = () => server.child.kill('SIGQUIT');
-  signal.addEventListener('abort', kill);
-  try {
-    const feeding = feed.run(context.segments('oldest-first'));
-    feeding.catch(() => {});
-    // A server that stops early makes the feed stop; a feed that fails makes the server stop.
-    const finished = server.finished().finally(() => stopping.abort());
-    const [fed, served] = await Promise.allSettled([feeding, finished]);
-    signal.throwIfAborted();
-    // Damaged or missing log is the cause of the server's complaint, so it is told first; a feed that was merely cut
-    // short is not.
-    if (fed.status === 'rejected' && fed.reason instanceof Fault) throw fed.reason;
-    if (served.status === 'rejected') throw served.reason;
-    if (fed.status === 'rejected') throw fed.reason;
-    server.demandProofs();
-    const address = privateAddress(place.socketDir, place.port, state.user);
+  await replayUpToCut(context, binaries, runAs, 'promote', async (address) => {
     prepared = await withSession(address, { applicationName: 'pitr' }, async (client) => {
       const { rows } = await client.query(
         'select pg_is_in_recovery() as recovering, (select count(*)::int from pg_prepared_xacts) as prepared',
@@ -104,24 +67,90 @@ export async function replayLog(
       if (rows[0].recovering !== false) throw short('the server is still in recovery');
       return Number(rows[0].prepared);
     });
-  } finally {
-    signal.removeEventListener('abort', kill);
-    stopping.abort();
-    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
-    await rm(place.socketDir, { recursive: true, force: true });
-    await writeBack.stop();
-  }
-  writeBack.demandWritten();
-  // Once for the backup and the replay together: file by file, and twice, it took longer than both.
-  await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
-    runAs: null,
-    timeoutMs: SILENCE_MS,
-    signal,
   });
   const reached = await readReached(places.data, state.timeline);
   if (reached.lsn !== cut.position.ordinal) throw short(`it ended at ${formatLsn(reached.lsn)}`);
   await writeOwned(places.reached, JSON.stringify({ ...reached, prepared } satisfies ReplayNote), null);
   return { ...cut.position };
+}
+
+export type ReplayContext = Pick<RecoveryContext, 'scratch' | 'base' | 'cut' | 'segments' | 'signal'> & {
+  progress: Pick<RecoveryContext['progress'], 'replayedTo'>;
+};
+
+/**
+ * Has a server replay the log onto the restored backup in scratch; it is gone when this resolves.
+ *
+ * `promote`: it opens at the cut, on a new timeline, and `serving` is called. `shutdown`: it stays on its timeline and
+ * shuts itself down at the cut, at the lowest priority.
+ */
+export async function replayUpToCut(
+  context: ReplayContext,
+  binaries: Binaries,
+  runAs: RunAs | null,
+  end: 'promote' | 'shutdown',
+  serving: (address: ServerAddress) => Promise<void> = async () => {},
+): Promise<void> {
+  const { scratch, signal } = context;
+  const places = scratchPlaces(scratch);
+  const state = baseState(context.base.facts);
+  // The server would stop there and be content, where it had been stopped before: pg_xact tells of commits behind it.
+  if (context.cut.position.ordinal < context.base.facts.consistent.ordinal) {
+    throw short('the backup is of a later point');
+  }
+  await rm(places.restored);
+  const stopRecord = await findStopRecord(context);
+  const stopping = new AbortController();
+  const either = AbortSignal.any([signal, stopping.signal]);
+  const feed = new WalFeed(places.feed, feedPlan(context, state), runAs, either);
+  await feed.prepare();
+  const place = { socketDir: socketDirectory(scratch), port: await freePort() };
+  await prepareData(places.data, runAs, state, { ...place, restoreCommand: feed.restoreCommand, stopRecord, end });
+  await makeSocketDirectory(place.socketDir, runAs);
+  const postgres = await binaries.find('postgres', state.major, runAs);
+  const server = new RecoveringServer(
+    launch(postgres, ['-D', places.data], { runAs, stdio: ['ignore', 'ignore', 'pipe'], gently: end === 'shutdown' }),
+  );
+  server.onFile = (name) => {
+    const at = feed.reached(name);
+    if (at !== null) context.progress.replayedTo(at);
+  };
+  // Nobody waits for the end of what has the lowest priority.
+  const writeBack = end === 'promote' ? new WriteBack(path.join(places.data, 'base')) : null;
+  const kill = () => server.child.kill('SIGQUIT');
+  signal.addEventListener('abort', kill);
+  try {
+    const feeding = feed.run(context.segments('oldest-first'));
+    feeding.catch(() => {});
+    // A server that stops early makes the feed stop; a feed that fails makes the server stop.
+    const over = end === 'promote' ? server.opened() : server.closed();
+    const finished = over.finally(() => stopping.abort());
+    const [fed, served] = await Promise.allSettled([feeding, finished]);
+    signal.throwIfAborted();
+    // Damaged or missing log is the cause of the server's complaint, so it is told first; a feed that was merely cut
+    // short is not.
+    if (fed.status === 'rejected' && fed.reason instanceof Fault) throw fed.reason;
+    if (served.status === 'rejected') throw served.reason;
+    if (fed.status === 'rejected') throw fed.reason;
+    if (end === 'promote') {
+      server.demandCompletion();
+      await serving(privateAddress(place.socketDir, place.port, state.user));
+    } else server.demandStopAfter(stopRecord);
+  } finally {
+    signal.removeEventListener('abort', kill);
+    stopping.abort();
+    await endProcess(server.child, signal.aborted ? 'SIGQUIT' : 'SIGINT', 120_000);
+    await rm(place.socketDir, { recursive: true, force: true });
+    await writeBack?.stop();
+  }
+  writeBack?.demandWritten();
+  // Once for the backup and the replay together: file by file, and twice, it took longer than both. It also tells of
+  // writes that failed, whose bytes nobody must read back for the server's.
+  await run('sync', process.platform === 'linux' ? ['-f', places.data] : [], {
+    runAs: null,
+    timeoutMs: SILENCE_MS,
+    signal,
+  });
 }
 
 /** Where the timeline that follows `parent` leaves it: the last line of the newest history file. */
@@ -141,7 +170,7 @@ export async function readReached(data: string, parent: number): Promise<Reached
 }
 
 /** Where the record begins that ends at the cut; it lies whole in the newest segment of the plan. */
-async function findStopRecord(context: RecoveryContext): Promise<number> {
+async function findStopRecord(context: ReplayContext): Promise<number> {
   const cut = context.cut.position.ordinal;
   for await (const segment of context.segments('newest-first')) {
     let found: number | null = null;
@@ -158,10 +187,18 @@ async function findStopRecord(context: RecoveryContext): Promise<number> {
   throw short('no record of the archived log ends there');
 }
 
-function feedPlan(context: RecoveryContext, state: BaseState) {
-  const { timeline, segmentSize, systemId, history } = state;
+function feedPlan(context: ReplayContext, state: BaseState) {
+  const { major, timeline, segmentSize, systemId, history } = state;
   const { replayAfter } = context.base.facts;
-  return { timeline, segmentSize, systemId, history, after: replayAfter.ordinal, cut: context.cut.position.ordinal };
+  return {
+    major,
+    timeline,
+    segmentSize,
+    systemId,
+    history,
+    after: replayAfter.ordinal,
+    cut: context.cut.position.ordinal,
+  };
 }
 
 interface ReplayPlace {
@@ -169,6 +206,7 @@ interface ReplayPlace {
   port: number;
   restoreCommand: string;
   stopRecord: number;
+  end: 'promote' | 'shutdown';
 }
 
 async function prepareData(data: string, runAs: RunAs | null, state: BaseState, place: ReplayPlace): Promise<void> {
@@ -193,7 +231,7 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     // Replayed log would be kept to be written over, and go to the disk with everything else in the end.
     wal_recycle: 'off',
     // Replayed log is removed no sooner than this.
-    max_wal_size: '4GB',
+    max_wal_size: place.end === 'promote' ? '4GB' : '512MB',
     checkpoint_timeout: '1h',
     allow_in_place_tablespaces: 'on',
     max_prepared_transactions: preparedRoom(state.settings.max_prepared_transactions, 1),
@@ -201,78 +239,8 @@ async function prepareData(data: string, runAs: RunAs | null, state: BaseState, 
     recovery_target_timeline: String(state.timeline),
     recovery_target_lsn: formatLsn(place.stopRecord),
     recovery_target_inclusive: 'on',
-    recovery_target_action: 'promote',
+    recovery_target_action: place.end,
   });
   await writeAccess(data, runAs, false);
   await writeOwned(path.join(data, 'recovery.signal'), '', runAs);
-}
-
-/** Listens to a server's log until the recovery is over, one way or the other. */
-class RecoveringServer {
-  onFile: (name: string) => void = () => {};
-  private stoppedAtTarget = false;
-  private complete = false;
-  private ready = false;
-  private heardAt = Date.now();
-  private readonly lines: string[] = [];
-  private wake: () => void = () => {};
-
-  constructor(readonly child: ChildProcess) {
-    if (!child.stderr) throw new Fault('INTERNAL', 'The server has no log');
-    createInterface({ input: child.stderr }).on('line', (line) => this.hear(line));
-  }
-
-  /** @throws Fault RECOVERY_INCOMPLETE with the server's words where it ends instead of opening */
-  async finished(): Promise<void> {
-    const gone = ended(this.child).then((status) => `it ended with ${status}`);
-    let why: string | null = null;
-    void gone.then((status) => {
-      why = status;
-      this.wake();
-    });
-    while (!this.ready && why === null) {
-      if (Date.now() - this.heardAt > SILENCE_MS) throw short('the server has hung');
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 60_000);
-        this.wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    if (this.ready) return;
-    const words = `${why}: ${this.lines.slice(-8).join(' | ')}`;
-    if (this.lines.some((line) => line.includes('No space left on device'))) throw full(words);
-    throw short(words);
-  }
-
-  /** The server opens for business before recovery is over in some configurations: its log has to say both. */
-  demandProofs(): void {
-    if (!this.stoppedAtTarget) throw short('the server did not stop at the target');
-    if (!this.complete) throw short('the server does not say that its recovery is complete');
-  }
-
-  private hear(line: string): void {
-    this.heardAt = Date.now();
-    this.lines.push(line);
-    if (this.lines.length > KEPT_LINES) this.lines.shift();
-    const file = /restored log file "([0-9A-F]{24})" from archive/.exec(line);
-    if (file?.[1]) this.onFile(file[1]);
-    else if (line.includes('recovery stopping after WAL location')) this.stoppedAtTarget = true;
-    else if (line.includes('archive recovery complete')) this.complete = true;
-    else if (line.includes('database system is ready to accept connections')) this.ready = true;
-    if (this.ready) this.wake();
-  }
-}
-
-function full(why: string): Fault {
-  return new Fault('STORAGE_FULL', `There is no room for the replay: ${why}`, {
-    hint: 'Make room where the service keeps its instances, and recover again.',
-  });
-}
-
-function short(why: string): Fault {
-  return new Fault('RECOVERY_INCOMPLETE', `The replay did not reach the target: ${why}`, {
-    hint: 'Recover again; if it fails the same way, recover from another backup.',
-  });
 }

@@ -3,7 +3,7 @@ import { chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
 import type { RecoveryContext } from '../datastore.js';
-import { type BaseState, baseState } from './backup.js';
+import { type BaseState, baseState, ROLLED_VERSION } from './backup.js';
 import type { Binaries } from './binaries.js';
 import { handOver, type RunAs } from './processes.js';
 import { endLeftover } from './server.js';
@@ -25,13 +25,17 @@ export function scratchPlaces(scratch: string) {
   };
 }
 
+export type RestoreContext = Pick<RecoveryContext, 'scratch' | 'base' | 'signal'> & {
+  target: Pick<RecoveryContext['target'], 'home'>;
+};
+
 /** @throws Fault VERSION_MISMATCH, BACKUP_CORRUPT, STORAGE_FULL, and what reading the parts throws */
-export async function restoreBase(context: RecoveryContext, binaries: Binaries, runAs: RunAs | null): Promise<void> {
+export async function restoreBase(context: RestoreContext, binaries: Binaries, runAs: RunAs | null): Promise<void> {
   const { scratch, base, signal, target } = context;
   const places = scratchPlaces(scratch);
   const state = baseState(base.facts);
-  const { major } = state;
-  await requireMajor(binaries, major);
+  const { major, version } = state;
+  await requireMajor(binaries, major, runAs);
   await endLeftover(places.data);
   // Where the service is root nobody else can reach what it writes, until it is there.
   await takeBack(scratch, runAs);
@@ -51,13 +55,17 @@ export async function restoreBase(context: RecoveryContext, binaries: Binaries, 
       hint: 'Recover from another backup.',
     });
   }
-  // Without its label a backup starts from the wrong place and is damaged silently.
-  for (const file of ['PG_VERSION', 'global/pg_control', 'backup_label']) {
-    if ((await readIfThere(path.join(places.data, file))) === null) {
-      throw new Fault('BACKUP_CORRUPT', `The backup holds no ${file}`, { hint: 'Recover from another backup.' });
-    }
+  for (const file of ['PG_VERSION', 'global/pg_control']) {
+    if ((await readIfThere(path.join(places.data, file))) === null) throw lacks(`no ${file}`);
   }
+  // Without its label a backup starts from the wrong place and is damaged silently; so is a rolled one with a label.
+  const label = (await readIfThere(path.join(places.data, 'backup_label'))) !== null;
+  if (label !== (version !== ROLLED_VERSION)) throw lacks(label ? 'a backup_label of another' : 'no backup_label');
   await writeFile(places.restored, await bootId());
+}
+
+function lacks(what: string): Fault {
+  return new Fault('BACKUP_CORRUPT', `The backup holds ${what}`, { hint: 'Recover from another backup.' });
 }
 
 /**
@@ -72,10 +80,13 @@ async function bootId(): Promise<string> {
   return (await readIfThere('/proc/sys/kernel/random/boot_id')) ?? '';
 }
 
-/** Before anything is unpacked: no other major's server opens these files. */
-async function requireMajor(binaries: Binaries, major: number): Promise<void> {
+/**
+ * Before anything is unpacked: no other major's server opens these files.
+ * @throws Fault VERSION_MISMATCH with what to install
+ */
+export async function requireMajor(binaries: Binaries, major: number, runAs: RunAs | null): Promise<void> {
   try {
-    for (const program of ['postgres', 'pg_controldata'] as const) await binaries.find(program, major);
+    await binaries.find('postgres', major, runAs);
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'DATASTORE_NOT_SUPPORTED') throw error;
     throw new Fault('VERSION_MISMATCH', `The backup is of PostgreSQL ${major}: ${error.message}`, {

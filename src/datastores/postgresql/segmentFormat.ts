@@ -6,7 +6,8 @@
 import { Fault } from '../../errors.js';
 import type { StoredSegment } from '../datastore.js';
 import { formatLsn } from './lsn.js';
-import { WalFormatError, WalReader } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { WalFormatError } from './walRecord.js';
 
 const MAGIC = Buffer.from('PITRWAL1', 'latin1');
 const HEADER_BYTES = 32;
@@ -90,18 +91,19 @@ async function readSegment(segment: StoredSegment, reader: SegmentReader): Promi
   incoming.end();
 }
 
-/** Reads a segment's records; see WalReader for the two callbacks. @throws as readSegment */
+/** Reads a segment's records; see WalReader for the callbacks. @throws as readSegment */
 export async function readRecords(
   segment: StoredSegment,
   onCommit: ConstructorParameters<typeof WalReader>[2],
   onRecord?: ConstructorParameters<typeof WalReader>[3],
+  onCheckpoint?: ConstructorParameters<typeof WalReader>[5],
 ): Promise<SegmentHeader> {
   let records: WalReader | null = null;
   let found: SegmentHeader | null = null;
   await readSegment(segment, {
     header: (header) => {
       found = header;
-      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord);
+      records = new WalReader(header.start, header.segmentSize, onCommit, onRecord, undefined, onCheckpoint);
     },
     bytes: (_, bytes) => {
       try {

@@ -13,6 +13,8 @@ const carried = [
   'max_worker_processes',
   'max_wal_senders',
   'max_replication_slots',
+  // Since 18; before, there was room for as many origins as slots.
+  'max_active_replication_origins',
   'max_prepared_transactions',
   'max_locks_per_transaction',
   'max_pred_locks_per_transaction',

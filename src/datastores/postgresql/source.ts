@@ -6,10 +6,10 @@ import type pg from 'pg';
 import { Fault } from '../../errors.js';
 import type { InstanceFacts } from '../datastore.js';
 import { endpointOf, type ServerAddress, uriOf } from './address.js';
-import { supportedMajors } from './binaries.js';
+import { supportedInWords, supportedMajors } from './majors.js';
 import { ReplicationStream } from './replicationStream.js';
 import { sqlState, withSession } from './session.js';
-import { WAL_PAGE } from './walReader.js';
+import { WAL_PAGE } from './walRecord.js';
 
 /** The service's slot for an instance: letters, digits and underscores, at most 63. */
 export function slotName(instanceId: string): string {
@@ -32,6 +32,8 @@ interface ServerFacts {
   tablespaces: string[];
   port: string;
   keep_size: string;
+  /** Of 18 and later; null before. */
+  slot_timeout: string | null;
 }
 
 const FACTS = `select current_setting('server_version_num')::int as version_num,
@@ -48,7 +50,8 @@ const FACTS = `select current_setting('server_version_num')::int as version_num,
   current_setting('synchronous_standby_names') as sync_names,
   array(select spcname::text from pg_tablespace where spcname not in ('pg_default', 'pg_global') order by oid) as tablespaces,
   current_setting('port') as port,
-  current_setting('max_slot_wal_keep_size') as keep_size`;
+  current_setting('max_slot_wal_keep_size') as keep_size,
+  current_setting('idle_replication_slot_timeout', true) as slot_timeout`;
 
 /**
  * @param instanceId null before the source is an instance
@@ -83,10 +86,7 @@ export function continuesIdentity(known: string, found: string): boolean {
 }
 
 function refuseUnfit(facts: ServerFacts): void {
-  const major = Math.floor(facts.version_num / 10_000);
-  if (!supportedMajors.includes(major)) {
-    throw unfit(`This release has not been proven with PostgreSQL ${major}`, `Use ${supportedMajors.join(' or ')}.`);
-  }
+  refuseOtherMajor(facts.version_num);
   if (facts.in_recovery) throw unfit('The server is a standby', 'Register the primary instead.');
   if (!facts.may_replicate) {
     throw unfit('The user may not replicate', 'As a superuser: ALTER ROLE … REPLICATION;');
@@ -120,6 +120,18 @@ function refuseUnfit(facts: ServerFacts): void {
   }
 }
 
+function refuseOtherMajor(versionNumber: number): void {
+  const major = Math.floor(versionNumber / 10_000);
+  if (supportedMajors.includes(major)) return;
+  throw unfit(`This release has not been proven with PostgreSQL ${major}`, `Use ${supportedInWords}.`);
+}
+
+/** A server that is captured may have become another major's since. @throws Fault DATASTORE_NOT_SUPPORTED */
+export async function requireKnownMajor(client: pg.Client): Promise<void> {
+  const { rows } = await client.query("select current_setting('server_version_num')::int as version");
+  refuseOtherMajor(rows[0].version);
+}
+
 function notices(slot: string, facts: ServerFacts): string[] {
   const said = [
     `The service keeps a replication slot named ${slot} on the server, and one connection that receives the log.`,
@@ -134,6 +146,11 @@ function notices(slot: string, facts: ServerFacts): string[] {
   if (facts.keep_size === '-1') {
     said.push(
       'While the service is down the server keeps all log for it; max_slot_wal_keep_size bounds how much, at the price of a gap.',
+    );
+  }
+  if (facts.slot_timeout !== null && facts.slot_timeout !== '0') {
+    said.push(
+      `While the service is down for longer than idle_replication_slot_timeout, ${facts.slot_timeout}, the server takes its slot away; log that it then removes is a gap.`,
     );
   }
   return said;

@@ -7,7 +7,7 @@ import { lchown, mkdir, readdir, rename, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32c } from './crc32c.js';
 import { handOver, type RunAs } from './processes.js';
-import { dataAt, RECORD_HEADER, WalFormatError, type WalRecord } from './walReader.js';
+import { dataAt, RECORD_HEADER, WalFormatError, type WalRecord } from './walRecord.js';
 
 const CREATE = 0x00;
 

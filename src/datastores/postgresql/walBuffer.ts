@@ -6,7 +6,8 @@ import { type Instant, instant } from '../../instant.js';
 import type { CapturedSegment } from '../datastore.js';
 import { positionAt } from './lsn.js';
 import { encodeHeader } from './segmentFormat.js';
-import { type RecordMark, type WalCommit, WalFormatError, WalReader } from './walReader.js';
+import { WalReader } from './walReader.js';
+import { type RecordMark, type WalCommit, WalFormatError } from './walRecord.js';
 
 /** What is known of a stretch up to the end of a segment; handed back by the catalog as the continuation. */
 export interface Progress {

@@ -45,6 +45,7 @@ exit 202
 `;
 
 export interface FeedPlan {
+  major: number;
   timeline: number;
   segmentSize: number;
   systemId: string;
@@ -154,10 +155,10 @@ export class WalFeed {
   }
 
   private async pour(segment: StoredSegment, turns: SharedArrayBuffer): Promise<FedSegment> {
-    const { timeline, segmentSize, systemId, after, cut } = this.plan;
+    const { major, timeline, segmentSize, systemId, after, cut } = this.plan;
     const argument: FeedArgument = {
       segment: { after: segment.after, last: segment.last },
-      ...{ timeline, segmentSize, systemId, after, cut, turns },
+      ...{ major, timeline, segmentSize, systemId, after, cut, turns },
       directory: path.join(this.directory, 'building'),
       owner: this.runAs,
     };

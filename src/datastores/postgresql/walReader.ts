@@ -2,51 +2,39 @@
  * Reads PostgreSQL's write-ahead log as it flows: finds where each record ends, proves that each follows the one before
  * it, and reports every commit with its time.
  *
- * The format (access/xlog_internal.h, xlogrecord.h and xact.h of PostgreSQL 15; unchanged since 9.5): pages of 8192
- * bytes begin with a header of 24 bytes, 40 on the first page of a file; records lie between the headers, start at
- * multiples of 8 and may run over several pages. Little-endian machines only, which the page's magic number shows.
+ * The format (access/xlog_internal.h, xlogrecord.h and xact.h of PostgreSQL, alike in all supported majors in what is
+ * read here): pages of 8192 bytes begin with a header of 24 bytes, 40 on the first page of a file; records lie between the
+ * headers, start at multiples of 8 and may run over several pages. Every page's magic number says of which major it is,
+ * and of a machine of which byte order: one that is not known is refused.
  */
-import { type Instant, instant } from '../../instant.js';
 import { crc32c } from './crc32c.js';
 import { formatLsn } from './lsn.js';
+import { majorOfLog } from './majors.js';
+import {
+  align,
+  commitTime,
+  dataAt,
+  LONG_HEADER,
+  lsnAt,
+  RECORD_HEADER,
+  type RecordMark,
+  SHORT_HEADER,
+  WAL_PAGE,
+  type WalCheckpoint,
+  type WalCommit,
+  WalFormatError,
+  type WalRecord,
+} from './walRecord.js';
 
-export const WAL_PAGE = 8192;
-const SHORT_HEADER = 24;
-const LONG_HEADER = 40;
-export const RECORD_HEADER = 24;
 /** PostgreSQL itself refuses longer records. */
 const LONGEST_RECORD = 2 ** 30;
-/** 2000-01-01T00:00:00Z, PostgreSQL's epoch, in microseconds since 1970. */
-const POSTGRES_EPOCH = 946_684_800_000_000n;
-
 const RMGR_XLOG = 0;
 const RMGR_TRANSACTION = 1;
 const RMGR_TABLESPACE = 5;
+const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
+const XLOG_CHECKPOINT_ONLINE = 0x10;
 const XLOG_SWITCH = 0x40;
 const CONTINUES_RECORD = 0x0001;
-
-/** A committed transaction: its record lies in [start, end), all LSNs. */
-export interface WalCommit {
-  start: number;
-  end: number;
-  at: Instant;
-}
-
-/** The newest complete record. Two logs that agree in it, and in where it lies, are the same log up to there. */
-export interface RecordMark {
-  start: number;
-  crc: number;
-}
-
-/** A whole record, without the page headers that lie in it. */
-export interface WalRecord {
-  start: number;
-  header: Buffer;
-  body: Buffer;
-}
-
-/** The bytes are not a PostgreSQL log that goes on from what was read before. */
-export class WalFormatError extends Error {}
 
 export class WalReader {
   /** The LSN of the next byte. */
@@ -56,6 +44,8 @@ export class WalReader {
   /** Of the newest complete record; -1 before the first. */
   private lastStart = -1;
   private lastCrc = 0;
+  /** Of the server that wrote this log; null before the first page's header. */
+  major: number | null = null;
 
   private readonly pageHeader = Buffer.alloc(LONG_HEADER);
   /** Bytes of the page header still to come; 0 inside a page's body. */
@@ -77,6 +67,7 @@ export class WalReader {
    * @param start an LSN at which a record begins, or the start of a WAL file
    * @param onRecord called for every complete record, with where it begins and ends
    * @param onTablespace called for every record of tablespaces made and dropped
+   * @param onCheckpoint called for every checkpoint
    */
   constructor(
     start: number,
@@ -84,6 +75,7 @@ export class WalReader {
     private readonly onCommit: (commit: WalCommit) => void,
     private readonly onRecord: ((start: number, end: number) => void) | null = null,
     private readonly onTablespace: (record: WalRecord) => void = () => {},
+    private readonly onCheckpoint: (checkpoint: WalCheckpoint) => void = () => {},
   ) {
     this.position = start;
     this.recordEnd = start;
@@ -140,7 +132,7 @@ export class WalReader {
 
   private beginPage(): void {
     const page = this.position - this.headerSize;
-    if (this.pageHeader.readUInt8(1) !== 0xd1) throw this.wrong('no page header', page);
+    this.checkMagic(page);
     if (lsnAt(this.pageHeader, 8) !== page) throw this.wrong('a page of another place', page);
     const continued = (this.pageHeader.readUInt16LE(2) & CONTINUES_RECORD) !== 0;
     const remaining = continued ? this.pageHeader.readUInt32LE(16) : 0;
@@ -184,6 +176,18 @@ export class WalReader {
     return at - from;
   }
 
+  private checkMagic(page: number): void {
+    const magic = this.pageHeader.readUInt16LE(0);
+    const major = majorOfLog(magic);
+    // All majors' have this one, and none of theirs means anything on a machine of the other byte order.
+    if (magic >> 8 !== 0xd1) throw this.wrong('no page header', page);
+    if (major === null) throw this.wrong(`a page of an unknown version 0x${magic.toString(16)}`, page);
+    if (this.major !== null && major !== this.major) {
+      throw this.wrong(`a page of PostgreSQL ${major} in the log of ${this.major}`, page);
+    }
+    this.major = major;
+  }
+
   /** Takes what belongs to the present record out of `left` bytes of one page; answers with how many. */
   private readRecord(bytes: Buffer, at: number, left: number): number {
     if (!this.inRecord) {
@@ -214,8 +218,13 @@ export class WalReader {
       throw this.wrong('a record that does not follow the one before it', start);
     }
     const manager = this.header[17];
-    const kept = manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE;
+    const kept = manager === RMGR_TRANSACTION || manager === RMGR_TABLESPACE || this.isCheckpoint();
     this.body = kept ? Buffer.alloc(align(length) - RECORD_HEADER) : null;
+  }
+
+  private isCheckpoint(): boolean {
+    const kind = (this.header[16] ?? 0) & 0xf0;
+    return this.header[17] === RMGR_XLOG && (kind === XLOG_CHECKPOINT_ONLINE || kind === XLOG_CHECKPOINT_SHUTDOWN);
   }
 
   private endRecord(): void {
@@ -241,6 +250,10 @@ export class WalReader {
       this.onTablespace({ start, header: Buffer.from(this.header), body });
       return;
     }
+    if (this.header[17] === RMGR_XLOG) {
+      this.onCheckpoint({ end, redo: lsnAt(body, dataAt(body)) });
+      return;
+    }
     const kind = (this.header[16] ?? 0) & 0x70;
     // COMMIT and COMMIT PREPARED; everything else of this resource manager leaves nothing behind for others to see.
     if (kind === 0x00 || kind === 0x30) this.onCommit({ start, end, at: commitTime(body) });
@@ -251,49 +264,7 @@ export class WalReader {
   }
 }
 
-/** Without block references a record is: optional origin and top-level xid, the data's length, the data. */
-export function dataAt(body: Buffer): number {
-  let at = 0;
-  for (;;) {
-    const id = body.readUInt8(at);
-    if (id === 253) at += 3;
-    else if (id === 252) at += 5;
-    else if (id === 255) return at + 2;
-    else if (id === 254) return at + 5;
-    else throw new WalFormatError(`block ${id} in a record that has none`);
-  }
-}
-
 /** For a few bytes this is much quicker than Buffer.copy. */
 function copyFew(from: Buffer, at: number, count: number, to: Buffer, toAt: number): void {
   for (let i = 0; i < count; i++) to[toAt + i] = from[at + i] ?? 0;
-}
-
-/** As 2^53 is far beyond every log, numbers do; they are much quicker than BigInts. */
-function lsnAt(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
-}
-
-function commitTime(body: Buffer): Instant {
-  return micros(body.readBigInt64LE(dataAt(body)));
-}
-
-function micros(sincePostgresEpoch: bigint): Instant {
-  return instant(Number(sincePostgresEpoch + POSTGRES_EPOCH));
-}
-
-/** A record that begins at `start` in the pieces in which it lies between the page headers, each with its place. */
-export function* piecesOf(start: number, record: Buffer, segmentSize: number): Generator<[lsn: number, piece: Buffer]> {
-  let lsn = start;
-  for (let at = 0; at < record.length; ) {
-    if (lsn % WAL_PAGE === 0) lsn += lsn % segmentSize === 0 ? LONG_HEADER : SHORT_HEADER;
-    const piece = record.subarray(at, at + WAL_PAGE - (lsn % WAL_PAGE));
-    yield [lsn, piece];
-    at += piece.length;
-    lsn += piece.length;
-  }
-}
-
-function align(length: number): number {
-  return Math.ceil(length / 8) * 8;
 }

@@ -6,22 +6,22 @@ import { type FSWatcher, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Fault } from '../../errors.js';
+import { attachFollower } from './attachFollower.js';
 import type { AttachFrom } from './attachPoint.js';
-import type { ArchiveEnd, AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import type { AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
 import { fullSpoolFault, fullSpoolTrouble, isFullDisk, logPastCap, pastCapReason, spoolHasRoom } from './fullSpool.js';
+import { handOverLeftovers } from './handOverLeftovers.js';
+import { lockPatienceMs, RestartSchedule } from './restartSchedule.js';
 import { restRound } from './restRound.js';
-import { discardSegment, leftovers } from './spool.js';
 import { WakeablePause } from './wakeablePause.js';
 import { BrokenLog } from './walFile.js';
-import { WalFollower } from './walFollower.js';
+import type { WalFollower } from './walFollower.js';
 
 const shortestRetryMs = 250;
 const longestRetryMs = 5000;
 /** How often a full disk is tried again. */
 const fullRetryMs = 1000;
 const idleMs = 2000;
-/** How long the restart of the WAL may compete for the write lock. */
-const lockPatienceMs = 200;
 
 export class CaptureSession {
   private follower: WalFollower | null = null;
@@ -41,9 +41,8 @@ export class CaptureSession {
   // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
   private lastFound = performance.now();
   private lastSlowPoll = Number.NEGATIVE_INFINITY;
-  private nextRestartAt = 0;
-  private restartPause = 1000;
   private retryMs = shortestRetryMs;
+  private readonly restarts: RestartSchedule;
   /** What was told last; nothing yet, so that the first word after a start is always said. */
   private trouble: string | null | undefined;
   private readonly running: Promise<void>;
@@ -58,6 +57,7 @@ export class CaptureSession {
     private readonly emit: (event: SessionEvent) => void,
   ) {
     this.wait = request.tuning.pauseMs;
+    this.restarts = new RestartSchedule(request.tuning, emit);
     this.running = this.run().finally(() => this.attempted());
   }
 
@@ -115,13 +115,13 @@ export class CaptureSession {
           if (this.paused) return;
           if (!prepared) {
             await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
-            this.from.known = await this.handOverLeftovers(this.request.archived);
+            this.from.known = await handOverLeftovers(this.request, this.emit);
             prepared = true;
           }
           if (this.follower) await this.turn(this.follower);
           else {
             if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
-            this.follower = await WalFollower.attach(this.request, this.from, this.emit);
+            this.follower = await attachFollower(this.request, this.from, this.emit);
             this.watch();
             this.from = { known: null, gap: null, unwatched: null };
             this.retryMs = shortestRetryMs;
@@ -150,27 +150,6 @@ export class CaptureSession {
     });
   }
 
-  /** Whatever an earlier process had captured goes first; answers with where the log is known up to. */
-  private async handOverLeftovers(archived: ArchiveEnd | null): Promise<ArchiveEnd | null> {
-    let known = archived;
-    for (const sealed of await leftovers(this.request.spool)) {
-      const { generation, after, last, coveredTo, continuation } = sealed;
-      const continues = known?.generation === generation && known.ordinal === after;
-      const beginsNext = generation === (known?.generation ?? 0) + 1 && after === 0;
-      if (!continues && !beginsNext) {
-        await discardSegment(sealed.file).catch(() => {});
-        continue;
-      }
-      if (beginsNext) {
-        const reason = 'The capture was interrupted just after it had started anew.';
-        this.emit({ type: 'stretch', generation, first: known === null, reason, at: coveredTo });
-      }
-      this.emit({ type: 'sealed', sealed });
-      known = { generation, ordinal: last, coveredTo: Math.max(coveredTo, known?.coveredTo ?? 0), continuation };
-    }
-    return known;
-  }
-
   private async turn(follower: WalFollower): Promise<void> {
     const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
     const quiet = follower.glance();
@@ -182,11 +161,7 @@ export class CaptureSession {
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
-    if (now >= this.nextRestartAt && follower.restartable(idle ? idleRestartBytes : restartBytes)) {
-      const restarted = await follower.restart(lockPatienceMs);
-      this.restartPause = restarted ? 1000 : Math.min(this.restartPause * 2, 60_000);
-      this.nextRestartAt = performance.now() + this.restartPause;
-    }
+    if (follower.restartable(idle ? idleRestartBytes : restartBytes)) await this.restarts.attempt(follower, now);
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
       if (quiet) follower.tellCoverage();
@@ -210,6 +185,7 @@ export class CaptureSession {
     this.follower = null;
     this.watcher?.close();
     this.watcher = null;
+    this.restarts.forget();
     if (follower) {
       const known = await follower.abandon();
       this.from = { known, gap: error instanceof BrokenLog ? message : null, unwatched: null };

@@ -16,6 +16,8 @@ export interface CaptureTuning {
   restartBytes: number;
   /** … or past this while nobody writes. */
   idleRestartBytes: number;
+  /** A foreign reader that keeps the WAL from being restarted for this long is told, ms. */
+  heldTellMs: number;
   /** Captured log that the archive does not take may grow to this; then capture lets go of the source until it does. */
   retainBytes: number;
   /** An archive that has not answered for this long is called hanging, ms. */
@@ -54,7 +56,9 @@ export type SessionEvent =
   | { type: 'stretch'; generation: number; first: boolean; reason: string; at: number }
   | { type: 'sealed'; sealed: SealedSegment }
   | { type: 'covered'; generation: number; ordinal: number; coveredTo: number }
-  | { type: 'health'; message: string | null };
+  | { type: 'health'; message: string | null }
+  /** Something that the operator should know although capture is well. */
+  | { type: 'notice'; message: string | null };
 
 /** What an open database says of itself. */
 export interface DatabaseFacts {

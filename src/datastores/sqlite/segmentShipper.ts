@@ -4,7 +4,8 @@ import { instant } from '../../instant.js';
 import type { LogSink } from '../datastore.js';
 import { position } from './position.js';
 import { BadSegment } from './segmentFormat.js';
-import { discardSegment, type SealedSegment, sealedBytes, sealedHead } from './spool.js';
+import { discardSegment, type SealedSegment } from './spool.js';
+import { sealedBytes, sealedHead } from './spooledSegments.js';
 import { WakeablePause } from './wakeablePause.js';
 
 /** A transaction whose time is known less exactly than this opens a hole that no instant can be recovered into, µs. */

@@ -4,23 +4,13 @@
  * rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a crash of the
  * machine the checksums decide how much of a piece is left.
  */
-import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
-import type { JsonObject } from '../../errors.js';
 import { writeWhole } from '../durable.js';
-import { ByteReader } from './byteReader.js';
 import type { Continuation } from './continuation.js';
-import {
-  BadSegment,
-  encodeHead,
-  type SegmentEpoch,
-  type SegmentHead,
-  type SegmentTransaction,
-} from './segmentFormat.js';
-import { provenFrames } from './segmentFrames.js';
-import { frameBytes, parseFrameHeader, type WalSum } from './walFormat.js';
+import type { SegmentEpoch, SegmentTransaction } from './segmentFormat.js';
+import { frameBytes } from './walFormat.js';
 
 /** A finished piece; plain data, for it crosses from one process to the other. */
 export interface SealedSegment {
@@ -36,7 +26,8 @@ export interface SealedSegment {
   continuation: Continuation;
 }
 
-type IndexLine =
+/** A line of an index. */
+export type IndexLine =
   | { pageSize: number; generation: number; after: number }
   | { epoch: SegmentEpoch }
   | { transaction: SegmentTransaction };
@@ -134,130 +125,14 @@ export class OpenSegment {
   }
 }
 
-/**
- * What an earlier process left: pieces it had sealed, and the whole transactions of the one that was still open, sealed
- * now. In order of generation and ordinal.
- */
-export async function leftovers(directory: string): Promise<SealedSegment[]> {
-  const names = await readdir(directory).catch(() => [] as string[]);
-  const found: SealedSegment[] = [];
-  for (const name of names.filter((each) => each.endsWith('.frames'))) {
-    const file = path.join(directory, name.slice(0, -'.frames'.length));
-    const sealed = names.includes(`${path.basename(file)}.json`) ? await readSeal(file) : await sealRemains(file);
-    if (sealed) found.push(sealed);
-    else await discardSegment(file);
-  }
-  return found.sort((a, b) => a.generation - b.generation || a.after - b.after);
-}
-
 export async function discardSegment(file: string): Promise<void> {
   // The seal goes last: without its frames it would be a lie, without the seal the rest is only rubbish.
   for (const ending of ['.index', '.frames', '.json']) await rm(`${file}${ending}`, { force: true });
 }
 
-/** The head of a sealed piece. @throws BadSegment */
-export async function sealedHead(sealed: SealedSegment): Promise<SegmentHead> {
-  const head = await readIndex(sealed.file);
-  if (!head || head.after + head.transactions.length !== sealed.last || head.generation !== sealed.generation) {
-    throw new BadSegment('its index is damaged');
-  }
-  return head;
-}
-
-/**
- * The plain bytes of a sealed piece in the archive's format, proved while they pass: what the disk spoilt must not
- * reach the archive. @throws BadSegment
- */
-export async function* sealedBytes(sealed: SealedSegment): AsyncGenerator<Buffer> {
-  const head = await sealedHead(sealed);
-  yield encodeHead(head);
-  const source = createReadStream(`${sealed.file}.frames`, { highWaterMark: 1 << 20 });
-  try {
-    for await (const batch of provenFrames(head, new ByteReader(source))) yield batch.bytes;
-  } finally {
-    source.destroy();
-  }
-}
-
-async function writeSeal(sealed: SealedSegment): Promise<SealedSegment> {
+/** Nothing is added to it any more. */
+export async function writeSeal(sealed: SealedSegment): Promise<SealedSegment> {
   await writeFile(`${sealed.file}.json.part`, JSON.stringify({ ...sealed, file: undefined }), { mode: 0o600 });
   await rename(`${sealed.file}.json.part`, `${sealed.file}.json`);
   return sealed;
-}
-
-async function readSeal(file: string): Promise<SealedSegment | null> {
-  try {
-    return { ...(JSON.parse(await readFile(`${file}.json`, 'utf8')) as SealedSegment & JsonObject), file };
-  } catch {
-    return null;
-  }
-}
-
-/** Seals the whole transactions of a piece that was being written when its process ended; null where there are none. */
-async function sealRemains(file: string): Promise<SealedSegment | null> {
-  const head = await readIndex(file);
-  if (!head || head.transactions.length === 0) return null;
-  const size = frameBytes(head.pageSize);
-  const source = createReadStream(`${file}.frames`, { highWaterMark: 1 << 20 });
-  let sum: WalSum = { a: 0, b: 0 };
-  try {
-    for await (const batch of provenFrames(head, new ByteReader(source))) {
-      sum = parseFrameHeader(batch.bytes, (batch.count - 1) * size).sum;
-    }
-  } catch (error) {
-    // An index line is written after its frames, so this is the machine's crash: nothing here can be relied upon.
-    if (error instanceof BadSegment) return null;
-    throw error;
-  } finally {
-    source.destroy();
-  }
-  const epoch = head.epochs.at(-1);
-  const lastTransaction = head.transactions.at(-1);
-  if (!epoch || !lastTransaction) return null;
-  const last = head.after + head.transactions.length;
-  const frames = epoch.walFrames + head.pages.length - epoch.firstFrame;
-  const { salt1, salt2 } = epoch;
-  return writeSeal({
-    file,
-    generation: head.generation,
-    after: head.after,
-    last,
-    bytes: head.pages.length * size,
-    // Of the look that found the last transaction only the one before it is known to have been archived whole.
-    coveredTo: lastTransaction.tLo,
-    continuation: { version: 1, pageSize: head.pageSize, salt1, salt2, frames, sum, axis: lastTransaction.tHi },
-  });
-}
-
-/** An index as far as its lines are whole, with the page numbers from the frames; null where not even its start is. */
-async function readIndex(file: string): Promise<SegmentHead | null> {
-  let head: SegmentHead | null = null;
-  for (const line of (await readFile(`${file}.index`, 'utf8').catch(() => '')).split('\n')) {
-    const json = line.slice(line.indexOf(' ') + 1);
-    if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
-    const content = JSON.parse(json) as IndexLine;
-    if ('epoch' in content) head?.epochs.push(content.epoch);
-    else if ('transaction' in content) head?.transactions.push(content.transaction);
-    else head = { ...content, epochs: [], transactions: [], pages: new Uint32Array(0) };
-  }
-  if (!head) return null;
-  const frames = head.transactions.reduce((sum, transaction) => sum + transaction.frames, 0);
-  head.epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
-  head.pages = await readPageNumbers(`${file}.frames`, frames, frameBytes(head.pageSize));
-  return head.pages.length === frames ? head : null;
-}
-
-async function readPageNumbers(file: string, frames: number, size: number): Promise<Uint32Array> {
-  const available = Math.floor(((await stat(file)).size ?? 0) / size);
-  const pages = new Uint32Array(Math.min(frames, available));
-  const source = createReadStream(file, { highWaterMark: 1 << 20 });
-  const reader = new ByteReader(source);
-  const perBatch = Math.max(1, Math.floor((1 << 20) / size));
-  for (let at = 0; at < pages.length; at += perBatch) {
-    const count = Math.min(perBatch, pages.length - at);
-    const bytes = await reader.exactly(count * size);
-    for (let i = 0; i < count; i++) pages[at + i] = bytes.readUInt32BE(i * size);
-  }
-  source.destroy();
-  return pages;
 }

@@ -13,6 +13,7 @@ import type { Engine, SqliteLogger } from './engine.js';
 import type { ArchiveEnd, CaptureTuning, FenceReply, SessionEvent } from './engineProtocol.js';
 import { position } from './position.js';
 import { SegmentShipper } from './segmentShipper.js';
+import { abortable, SharedCalls } from './sharedCalls.js';
 import { discardSegment } from './spool.js';
 
 /** How long a capture that stops waits for the archive, ms. */
@@ -25,6 +26,8 @@ export class SqliteCapture implements LogCapture {
   private attachment = 0;
   private stopped = false;
   private sourceTrouble: string | null = null;
+  /** What the operator should know although capture is well. */
+  private notice: string | null = null;
   /** A generation of which a segment was damaged on its way; nothing more of it can be archived. */
   private abandoned: number | null = null;
   /** Something was not handed over; what follows it must wait for the next attachment, which begins with it. */
@@ -33,8 +36,7 @@ export class SqliteCapture implements LogCapture {
   /** Captured log that waits for the archive, bytes. */
   private waitingBytes = 0;
   private paused = false;
-  private fenceRunning: Promise<FenceReply> | null = null;
-  private fenceNext: Promise<FenceReply> | null = null;
+  private readonly fences = new SharedCalls(() => this.archivedFence(false));
 
   private constructor(
     private readonly engine: Engine,
@@ -71,20 +73,9 @@ export class SqliteCapture implements LogCapture {
     return { coveredTo: instant(reply.coveredTo), position: position(reply.generation, reply.ordinal) };
   }
 
-  /**
-   * A fence with what backups want to know. Calls share one: whoever comes while one runs waits for the next, because
-   * the running one may have looked before what the caller committed.
-   */
+  /** A fence with what backups want to know. */
   async fenceReply(signal?: AbortSignal): Promise<FenceReply> {
-    signal?.throwIfAborted();
-    if (!this.fenceNext) {
-      this.fenceNext = (this.fenceRunning ?? Promise.resolve()).then(
-        () => this.startFence(),
-        () => this.startFence(),
-      );
-      this.fenceNext.catch(() => {});
-    }
-    return abortable(this.fenceNext, signal);
+    return this.fences.next(signal);
   }
 
   /** As fenceReply, after letting the WAL be restarted if that is possible at once. */
@@ -94,9 +85,11 @@ export class SqliteCapture implements LogCapture {
 
   health(): CaptureHealth {
     const troubles = [this.shipper.trouble, this.sourceTrouble].filter((each) => each !== null);
-    const message = troubles.length > 0 ? troubles.join(' ') : null;
+    const healthy = troubles.length === 0;
+    const said = this.notice === null ? troubles : [...troubles, this.notice];
+    const message = said.length > 0 ? said.join(' ') : null;
     const lag = this.archived ? Math.max(0, (Date.now() * 1000 - this.archived.coveredTo) / 1e6) : null;
-    return { healthy: message === null, message, lagSeconds: this.sourceTrouble === null ? lag : null };
+    return { healthy, message, lagSeconds: this.sourceTrouble === null ? lag : null };
   }
 
   async stop(): Promise<void> {
@@ -110,12 +103,6 @@ export class SqliteCapture implements LogCapture {
     // An archive that hangs keeps nobody: what it did not take is in the spool.
     await Promise.race([this.queue, delay(stopPatienceMs, undefined, { ref: false })]);
     this.engine.unlisten(this.instance.id);
-  }
-
-  private startFence(): Promise<FenceReply> {
-    this.fenceRunning = this.fenceNext;
-    this.fenceNext = null;
-    return this.archivedFence(false);
   }
 
   private async archivedFence(restart: boolean): Promise<FenceReply> {
@@ -133,8 +120,9 @@ export class SqliteCapture implements LogCapture {
     const mine = ++this.attachment;
     this.abandoned = null;
     this.halted = false;
-    // A session begins unpaused.
+    // A session begins unpaused, and with nothing to tell.
     this.paused = false;
+    this.setNotice(null);
     this.engine.listen(this.instance.id, {
       event: (event) => this.enqueue(mine, event),
       lost: () => void this.reattach(mine),
@@ -168,8 +156,9 @@ export class SqliteCapture implements LogCapture {
   }
 
   private enqueue(attachment: number, event: SessionEvent): void {
-    if (event.type === 'health') {
-      this.setSourceTrouble(event.message);
+    if (event.type === 'health' || event.type === 'notice') {
+      if (event.type === 'health') this.setSourceTrouble(event.message);
+      else this.setNotice(event.message);
       return;
     }
     const bytes = event.type === 'sealed' ? event.sealed.bytes : 0;
@@ -199,7 +188,7 @@ export class SqliteCapture implements LogCapture {
     }
   }
 
-  private async handle(event: Exclude<SessionEvent, { type: 'health' }>): Promise<void> {
+  private async handle(event: Exclude<SessionEvent, { type: 'health' | 'notice' }>): Promise<void> {
     if (event.type === 'stretch') {
       const { generation, first, reason } = event;
       await this.shipper.insist(() =>
@@ -243,15 +232,10 @@ export class SqliteCapture implements LogCapture {
     this.sourceTrouble = message;
     this.sink.health(this.health());
   }
-}
 
-/** The promise, or the signal's reason if that comes first. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  return new Promise<T>((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
+  private setNotice(message: string | null): void {
+    if (this.notice === message) return;
+    this.notice = message;
+    this.sink.health(this.health());
+  }
 }

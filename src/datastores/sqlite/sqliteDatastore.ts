@@ -30,6 +30,7 @@ const defaults: CaptureTuning = {
   sealAgeMs: 5000,
   restartBytes: 4 << 20,
   idleRestartBytes: 256 << 10,
+  heldTellMs: 60_000,
   retainBytes: 1 << 30,
   hangMs: 30_000,
 };

@@ -38,6 +38,19 @@ describe('PostgreSQL: child processes', () => {
     await assert.rejects(run('/nowhere/program', [], { runAs: null, timeoutMs: 10_000 }), /failed/);
   });
 
+  test('what is launched gently has the lowest priority, and what it starts too', async () => {
+    const [gentle, usual] = await Promise.all(
+      [true, false].map((gently) => run('sh', ['-c', 'nice; sh -c nice'], { runAs: null, timeoutMs: 10_000, gently })),
+    );
+    assert.equal(gentle, '19\n19');
+    assert.notEqual(usual, gentle);
+  });
+
+  test('what a program says is read to its end, also where that comes after the program’s own', async () => {
+    const options = { runAs: null, timeoutMs: 10_000 };
+    assert.equal(await run('sh', ['-c', '(sleep 0.3; echo late) & echo soon'], options), 'soon\nlate');
+  });
+
   test('the service’s own PG* variables reach no tool', async () => {
     process.env.PGHOST = 'elsewhere';
     try {

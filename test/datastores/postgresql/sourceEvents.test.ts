@@ -5,6 +5,7 @@ import { chown, copyFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
+import type { StoredBackup } from '../../../src/datastores/datastore.js';
 import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
 import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
@@ -58,6 +59,53 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     await capture.stop();
   });
 
+  /** kill -9; its disk is never seen again: stopping ends the watch that would bring it back. */
+  async function killForGood(): Promise<void> {
+    const pid = Number((await readFile(path.join(data(), 'postmaster.pid'), 'utf8')).split('\n')[0]);
+    process.kill(pid, 'SIGKILL');
+    await rig.server.stop();
+  }
+
+  /** To the end of what is archived. */
+  async function recoverAll(base: StoredBackup) {
+    const end = rig.archive.resumePoint()?.position;
+    assert.ok(end);
+    const cut = await rig.driver.locate({ position: end }, rig.archive.aroundPosition(end.ordinal, end.stretch));
+    return await rig.recover(base, cut);
+  }
+
+  test('killed for good without synchronous mode, what had arrived of its commits is there and nothing else', async () => {
+    const capture = await rig.capture();
+    const base = await rig.backup(capture);
+    let acknowledged = 0;
+    const own = await rig.connect();
+    const writing = (async () => {
+      try {
+        for (; ; acknowledged++) await own.query('insert into entry values ($1)', [acknowledged]);
+      } catch {
+        // The server is gone.
+      }
+    })();
+    await until('there are some commits', () => acknowledged >= 60, 120);
+    const before = acknowledged;
+    await capture.fence();
+    const more = acknowledged + 60;
+    await until('there are more', () => acknowledged >= more, 120);
+    await killForGood();
+    await writing;
+    await rig.archive.until('the capture notices', () => rig.archive.healths.at(-1)?.healthy === false);
+    await capture.stop();
+    const recovered = await recoverAll(base);
+    const kept = await numbers(recovered.client);
+    // Of the last one the server may have sent the commit and not the answer.
+    assert.ok(kept.length >= before && kept.length <= acknowledged + 1, `${before} ${kept.length} ${acknowledged}`);
+    assert.deepEqual(
+      kept,
+      kept.map((_, i) => i),
+    );
+    await rig.drop(recovered);
+  });
+
   for (const commit of ['on', 'remote_write']) {
     test(`with synchronous_commit = ${commit} no acknowledged commit is lost with the source`, async () => {
       const capture = await rig.capture();
@@ -82,17 +130,11 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
         }
       });
       await until('commits go through', () => acknowledged.length >= 60, 120);
-      const pid = Number((await readFile(path.join(data(), 'postmaster.pid'), 'utf8')).split('\n')[0]);
-      process.kill(pid, 'SIGKILL');
+      await killForGood();
       await Promise.all(writers);
-      // Its disk is never seen again: stopping ends the watch that would bring it back.
-      await rig.server.stop();
       await rig.archive.until('the capture notices', () => rig.archive.healths.at(-1)?.healthy === false);
       await capture.stop();
-      const end = rig.archive.resumePoint()?.position;
-      assert.ok(end);
-      const cut = await rig.driver.locate({ position: end }, rig.archive.aroundPosition(end.ordinal, end.stretch));
-      const recovered = await rig.recover(base, cut);
+      const recovered = await recoverAll(base);
       const kept = new Set(await numbers(recovered.client));
       assert.deepEqual(
         acknowledged.filter((number) => !kept.has(number)),

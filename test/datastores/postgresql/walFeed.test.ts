@@ -7,7 +7,8 @@ import { describe, test } from 'node:test';
 import type { StoredSegment } from '../../../src/datastores/datastore.js';
 import { encodeHeader } from '../../../src/datastores/postgresql/segmentFormat.js';
 import { WalFeed } from '../../../src/datastores/postgresql/walFeed.js';
-import { WalReader, type WalRecord } from '../../../src/datastores/postgresql/walReader.js';
+import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import type { WalRecord } from '../../../src/datastores/postgresql/walRecord.js';
 import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
 import { poured } from '../../support/poured.js';
 import { scratchDir } from '../../support/scratch.js';
@@ -62,7 +63,7 @@ describe('PostgreSQL: the log fed to a replay', () => {
         const directory = await scratchDir(t);
         const feed = new WalFeed(
           directory,
-          { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
+          { major: 15, timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut },
           null,
           new AbortController().signal,
         );
@@ -103,9 +104,32 @@ describe('PostgreSQL: the log fed to a replay', () => {
     });
   }
 
+  test('the log of another major than the backup’s is not given to it', async (t) => {
+    const writer = new WalWriter(FILE);
+    writer.commit(EPOCH + 1);
+    const plan = { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut: writer.position };
+    for (const [major, refused] of [
+      [15, false],
+      [16, true],
+    ] as const) {
+      const directory = await scratchDir(t);
+      const feed = new WalFeed(directory, { ...plan, major }, null, new AbortController().signal);
+      await feed.prepare();
+      const fed = feed.run(
+        (async function* () {
+          yield segmentOf(writer.all(), 1000);
+        })(),
+      );
+      if (refused) await assert.rejects(fed, { code: 'LOG_CORRUPT', message: /of PostgreSQL 15, the backup of 16/ });
+      else await fed;
+      assert.equal((await readdir(path.join(directory, 'ready'))).length, refused ? 0 : 1);
+    }
+  });
+
   test('the restore command takes what is ready, says what is not there, waits for what will be, and stops at a fault', async (t) => {
     const directory = await scratchDir(t);
-    const plan = { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null, after: FILE, cut: 2 * FILE };
+    const log = { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null };
+    const plan = { major: 15, ...log, after: FILE, cut: 2 * FILE };
     const feed = new WalFeed(directory, plan, null, new AbortController().signal);
     const put = async (...names: string[]) => {
       for (const name of names) await writeFile(path.join(directory, name), name);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
-import { type WalCommit, WalFormatError, WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
+import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
 import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
 
 function read(start: number, bytes: Buffer, chunk = bytes.length): { reader: WalReader; commits: WalCommit[] } {
@@ -70,6 +71,35 @@ describe('WalReader', () => {
       commits.map((commit) => commit.at),
       [EPOCH + 1, EPOCH + 2],
     );
+  });
+
+  test('tells checkpoints, online and at a shutdown, with where a replay from each begins', () => {
+    const writer = new WalWriter(FILE);
+    const found: WalCheckpoint[] = [];
+    const expected: WalCheckpoint[] = [];
+    const checkpoint = (info: number, redo: number, split = 0) => {
+      if (split > 0) writer.record(10, 0, Buffer.alloc(PAGE - (writer.position % PAGE) - split - 24, 1));
+      const body = Buffer.alloc(90);
+      body.writeUInt8(255, 0);
+      body.writeUInt8(88, 1);
+      body.writeBigUInt64LE(BigInt(redo), 2);
+      expected.push({ end: writer.record(0, info, body).end, redo });
+    };
+    checkpoint(0x10, 0x1_2345_6789);
+    writer.commit(EPOCH + 1);
+    checkpoint(0x00, 0x2_0000_0028);
+    // Other records of the same kind of log, as long and longer.
+    for (const info of [0x20, 0x30, 0x50, 0xa0, 0xb0]) writer.record(0, info, Buffer.alloc(90, 0xff));
+    checkpoint(0x10, 0x3_0000_0100, 40);
+    const bytes = writer.all();
+    for (const chunk of [bytes.length, 100, 1]) {
+      found.length = 0;
+      const reader = new WalReader(FILE, FILE, ...[() => {}, () => {}, () => {}], (each) => found.push(each));
+      for (let at = 0; at < bytes.length; at += chunk) reader.push(bytes.subarray(at, at + chunk));
+      assert.deepEqual(found, expected, `in pieces of ${chunk}`);
+    }
+    bytes.writeUInt8(bytes.readUInt8(40 + 24 + 2) ^ 1, 40 + 24 + 2);
+    assert.throws(() => read(FILE, bytes), WalFormatError, 'a redo location');
   });
 
   test('damage and foreign bytes are never taken for log', () => {

@@ -10,8 +10,8 @@ import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
 import { type Asked, assertRecoveriesExact, assertTimesRise, type Content } from '../../support/sqliteOracle.js';
-import { randomFrom, readLog } from '../../support/sqliteProgram.js';
 import { ask, start } from '../../support/sqlitePrograms.js';
+import { randomFrom, readLog } from '../../support/sqliteWriters.js';
 
 const long = process.env.PITR_TEST_LONG === '1';
 const seeds = [20261122, Date.now() % 1_000_000_000];

@@ -16,8 +16,8 @@ import { seeded, seeds } from '../../support/seed.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
 import { assertNewestIsExact, committed } from '../../support/sqliteHistory.js';
 import { type Asked, assertRecoveriesExact, type Content } from '../../support/sqliteOracle.js';
-import { readLog } from '../../support/sqliteProgram.js';
 import { ask, start, startProgram, until } from '../../support/sqlitePrograms.js';
+import { readLog } from '../../support/sqliteWriters.js';
 
 /** It is no dependency, because not every platform's package of it can be had. */
 const how = 'npm install --no-save @flydotio/litestream@0.3.13 puts it there';

@@ -12,9 +12,10 @@ import { scratchDir } from '../../support/scratch.js';
 import { seeded, seeds } from '../../support/seed.js';
 import { skewedEngine } from '../../support/skewedEngine.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
-import { busyEvents, HistoryTeller, quietEvents, randomShape } from '../../support/sqliteHistoryTeller.js';
+import { randomShape } from '../../support/sqliteFileLife.js';
+import { busyEvents, HistoryTeller, quietEvents } from '../../support/sqliteHistoryTeller.js';
 import { type Asked, assertRecoveriesExact, assertTimesRise } from '../../support/sqliteOracle.js';
-import { readLog } from '../../support/sqliteProgram.js';
+import { readLog } from '../../support/sqliteWriters.js';
 
 const long = process.env.PITR_TEST_LONG === '1';
 const [acts, transactions, recoveries] = long ? [12, 150, 60] : [3, 30, 14];

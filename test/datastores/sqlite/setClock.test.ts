@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { attachFollower } from '../../../src/datastores/sqlite/attachFollower.js';
 import { BracketClock } from '../../../src/datastores/sqlite/bracketClock.js';
 import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/engineProtocol.js';
 import type { SegmentTransaction } from '../../../src/datastores/sqlite/segmentFormat.js';
-import { sealedHead } from '../../../src/datastores/sqlite/spool.js';
-import { WalFollower } from '../../../src/datastores/sqlite/walFollower.js';
+import { sealedHead } from '../../../src/datastores/sqlite/spooledSegments.js';
 import { scratchDir } from '../../support/scratch.js';
 import { skewedEngine } from '../../support/skewedEngine.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
@@ -37,13 +37,14 @@ for (const [name, shift] of [
         sealAgeMs: 1000,
         restartBytes: 1 << 20,
         idleRestartBytes: 1 << 20,
+        heldTellMs: 60_000,
         retainBytes: 1 << 30,
         hangMs: 1000,
       },
     };
     const events: SessionEvent[] = [];
     const from = { known: null, gap: null, unwatched: null };
-    const follower = await WalFollower.attach(request, from, (event) => events.push(event), clock);
+    const follower = await attachFollower(request, from, (event) => events.push(event), clock);
     t.after(() => follower.close());
     // What each fence answered, and how many transactions an instant of its window keeps.
     const told: { coveredTo: number; ordinal: number }[] = [];

@@ -4,12 +4,14 @@ import type { Service } from '../service.js';
 import { until } from '../sqlitePrograms.js';
 
 const FAULT = 'error { code message hint }';
-const INSTANCE = `id state endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
+const BACKUP = `id type state percent madeFrom { id } startedAt consistentAt position ${FAULT}`;
+const INSTANCE = `id state datastoreVersion endpoint connectionUri notices recoveryWindows { from to startsBecause endsBecause }
   logArchive { healthy message segments }`;
 
 export interface InstanceSeen {
   id: string;
   state: string;
+  datastoreVersion: string;
   endpoint: string;
   connectionUri: string;
   notices: string[];
@@ -27,17 +29,20 @@ export interface RecoverySeen {
 
 export interface BackupSeen {
   id: string;
+  type: string;
   state: string;
+  percent: number;
+  madeFrom: { id: string } | null;
   startedAt: string;
   consistentAt: string;
   position: string;
   error: { code: string; message: string; hint: string | null } | null;
 }
 
-export async function create(service: Service, name: string): Promise<InstanceSeen> {
+export async function create(service: Service, name: string, datastoreVersion?: string): Promise<InstanceSeen> {
   const answer = await service.graphql<{ createInstance: InstanceSeen }>(
     `mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { ${INSTANCE} } }`,
-    { input: { name, datastore: 'postgresql' } },
+    { input: { name, datastore: 'postgresql', datastoreVersion } },
   );
   return answer.createInstance;
 }
@@ -70,23 +75,44 @@ export async function instance(service: Service, id: string): Promise<InstanceSe
 }
 
 /** Takes a full backup that has to complete. */
-export async function backUp(service: Service, instanceId: string): Promise<BackupSeen> {
-  const { takeBackup } = await service.graphql<{ takeBackup: { id: string } }>(
-    'mutation ($id: ID!) { takeBackup(instanceId: $id) { id } }',
-    { id: instanceId },
-  );
-  let seen: BackupSeen | null = null;
-  await until('the backup has ended', async () => {
-    const answer = await service.graphql<{ backup: BackupSeen }>(
-      `query ($id: ID!) { backup(id: $id) { id state startedAt consistentAt position ${FAULT} } }`,
-      { id: takeBackup.id },
-    );
-    seen = answer.backup;
-    return seen.state !== 'RUNNING';
-  });
-  const ended = seen as unknown as BackupSeen;
+export async function backUp(service: Service, instanceId: string, fromArchive = false): Promise<BackupSeen> {
+  const ended = await backupEnded(service, await beginBackup(service, instanceId, fromArchive));
   if (ended.state !== 'COMPLETED') throw new Error(`the backup ended ${ended.state}: ${JSON.stringify(ended.error)}`);
   return ended;
+}
+
+/** Only asks; see backupEnded. */
+export async function beginBackup(service: Service, instanceId: string, fromArchive = false): Promise<string> {
+  const mutation = fromArchive ? 'takeBackupFromArchive' : 'takeBackup';
+  const { begun } = await service.graphql<{ begun: { id: string } }>(
+    `mutation ($id: ID!) { begun: ${mutation}(instanceId: $id) { id } }`,
+    { id: instanceId },
+  );
+  return begun.id;
+}
+
+/** One that is made of the archive has the lowest priority: on a busy machine it takes its time. */
+export async function backupEnded(service: Service, id: string, seconds = 240): Promise<BackupSeen> {
+  let seen: BackupSeen | null = null;
+  const ended = async () => {
+    const answer = await service.graphql<{ backup: BackupSeen }>(`query ($id: ID!) { backup(id: $id) { ${BACKUP} } }`, {
+      id,
+    });
+    seen = answer.backup;
+    return seen.state !== 'RUNNING';
+  };
+  await until('the backup has ended', ended, seconds);
+  return seen as unknown as BackupSeen;
+}
+
+/** All of an instance's, the newest first. */
+export async function backupsOf(service: Service, id: string): Promise<BackupSeen[]> {
+  const answer = await service.graphql<{ instance: { backups: BackupSeen[] } }>(
+    `query ($id: ID!) { instance(id: $id) {
+      backups(states: [RUNNING, COMPLETED, FAILED, DELETED], first: 100) { ${BACKUP} } } }`,
+    { id },
+  );
+  return answer.instance.backups;
 }
 
 export interface Target {

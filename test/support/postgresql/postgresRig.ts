@@ -9,13 +9,16 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import type {
+  BackupSink,
   Datastore,
   InstanceFacts,
   LogCapture,
   RecoveryContext,
+  RollForwardRequest,
   StoredBackup,
 } from '../../../src/datastores/datastore.js';
 import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
+import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
 import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
@@ -23,17 +26,15 @@ import { provisionServer } from '../../../src/datastores/postgresql/provision.js
 import type { ManagedServer } from '../../../src/datastores/postgresql/server.js';
 import { type Instant, instant, parseInstant } from '../../../src/instant.js';
 import type { Cut, InstanceHandle } from '../../../src/model.js';
-import { requirement } from '../requirement.js';
+import { binOf, withoutMajor } from './majors.js';
 import { PlainArchive, PlainBackup } from './plainArchive.js';
 
-export const BIN = '/usr/lib/postgresql/15/bin';
-export const withoutPostgresql = requirement(
-  `${BIN}/postgres`,
-  ['--version'],
-  'install it with scripts/install-test-servers.sh',
-);
+/** The major of suites that are not about majors, with all of its programs. */
+const USUAL = 15;
+export const BIN = binOf(USUAL);
+export const withoutPostgresql = withoutMajor(USUAL);
 
-/** A commit as pg_waldump tells it, in log order. */
+/** A commit as PostgreSQL's own programs tell it, in log order. */
 export interface OracleCommit {
   xid: number;
   at: Instant;
@@ -49,11 +50,7 @@ export interface Recovered {
 }
 
 export class PostgresRig {
-  /** 16 MiB is the smallest cap that the service takes. */
-  readonly driver: Datastore = createPostgresqlDatastore({
-    retainBytes: 16 * 2 ** 20,
-    bounds: new NetworkBounds(['loopback', 'sockets']),
-  });
+  readonly driver: Datastore;
   readonly archive: PlainArchive;
   private readonly clients: pg.Client[] = [];
   private recoveries = 0;
@@ -65,15 +62,22 @@ export class PostgresRig {
     readonly directory: string,
     readonly server: ManagedServer,
     readonly instance: InstanceHandle,
+    readonly major: number,
   ) {
     this.archive = new PlainArchive(path.join(directory, 'archive'));
+    this.driver = createPostgresqlDatastore({
+      binDirectories: supportedMajors.map(binOf),
+      // The smallest cap that the service takes.
+      retainBytes: 16 * 2 ** 20,
+      bounds: new NetworkBounds(['loopback', 'sockets']),
+    });
   }
 
   /** In a directory of its own, which goes when the rig is closed. */
-  static async alone(settings: Record<string, string> = {}): Promise<PostgresRig> {
+  static async alone(settings: Record<string, string> = {}, major = USUAL): Promise<PostgresRig> {
     const directory = await mkdtemp(path.join(tmpdir(), 'pitr-test-'));
     const away = () => rm(directory, { recursive: true, force: true });
-    const rig = await PostgresRig.start(directory, settings).catch(async (error) => {
+    const rig = await PostgresRig.start(directory, settings, major).catch(async (error) => {
       await away();
       throw error;
     });
@@ -82,21 +86,22 @@ export class PostgresRig {
   }
 
   /** @param settings in effect from the first start that serves */
-  static async start(directory: string, settings: Record<string, string> = {}): Promise<PostgresRig> {
+  static async start(directory: string, settings: Record<string, string> = {}, major = USUAL): Promise<PostgresRig> {
     for (const part of ['source', 'home', 'archive']) await mkdir(path.join(directory, part));
     const { server, facts } = await provisionServer(
       path.join(directory, 'source'),
-      15,
-      new Binaries([]),
+      major,
+      new Binaries([binOf(major)]),
       resolveRunAs(undefined),
     );
-    const rig = new PostgresRig(directory, server, {
+    const instance: InstanceHandle = {
       id: randomUUID(),
       origin: 'REGISTERED',
       connectionUri: facts.connectionUri,
       home: path.join(directory, 'home'),
       state: {},
-    });
+    };
+    const rig = new PostgresRig(directory, server, instance, major);
     const client = await rig.connect();
     // The oracle reads the source's own log, so that has to stay.
     for (const [name, value] of Object.entries({ wal_keep_size: '4GB', ...settings })) {
@@ -143,6 +148,33 @@ export class PostgresRig {
     return sink.stored(facts);
   }
 
+  /** A full backup made of another and the archive, as the service would have it made. */
+  async roll(
+    base: StoredBackup,
+    at: Instant,
+    change: (request: RollForwardRequest) => RollForwardRequest = (request) => request,
+    passed: () => void = () => {},
+  ): Promise<StoredBackup> {
+    const { rollForward } = this.driver;
+    if (!rollForward) throw new Error('the driver makes no backups of backups');
+    const cut = await this.locate(at, base.facts.replayAfter.stretch);
+    const { scratch, segments, signal } = await this.context(base, cut);
+    const sink = new PlainBackup(path.join(this.directory, `backup-${this.recoveries++}`));
+    const request = change({ base, cut, at, segments, scratch, signal });
+    async function* watched(content: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+      for await (const chunk of content) {
+        passed();
+        yield chunk;
+      }
+    }
+    const write: BackupSink['write'] = (content, partBytes) => sink.write(watched(content), partBytes);
+    try {
+      return sink.stored(await rollForward.make(request, { write }));
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+    }
+  }
+
   async locate(at: Instant, stretch: string, archive = this.archive): Promise<Cut> {
     return await this.driver.locate({ at }, archive.around(at, stretch));
   }
@@ -160,7 +192,7 @@ export class PostgresRig {
     const chosen = archive.between(cut.position.stretch, base.facts.replayAfter.ordinal, cut.position.ordinal);
     const replayed: Instant[] = [];
     return {
-      source: { id: this.instance.id, state: this.instance.state, datastoreVersion: '15' },
+      source: { id: this.instance.id, state: this.instance.state, datastoreVersion: String(this.major) },
       target: { id: randomUUID(), home },
       scratch,
       base,
@@ -201,7 +233,7 @@ export class PostgresRig {
     await this.driver.destroy(recovered.handle);
   }
 
-  /** All commits of the source from `after` (a WAL file's name, or the oldest there) on, in log order. */
+  /** All commits of the source that its log still holds, in log order. */
   async oracle(): Promise<OracleCommit[]> {
     const wal = path.join(this.directory, 'source', 'data', 'pg_wal');
     const files = (await readdir(wal)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
