@@ -7,14 +7,14 @@ const TICKS_PER_SECOND = 100;
 
 export interface Cost {
   seconds: number;
-  /** Of the processor, user and system, of the process and of all it started that has ended by then. */
+  /** Of the processor, user and system; of what was started only what has ended by then. */
   processor: number;
   /** Of the machine, over the last minute. */
   load: number;
 }
 
-/** How long `work` took, and what the process of this id spent meanwhile. */
-export async function costOf<T>(pid: number, work: () => Promise<T>): Promise<[Cost, T]> {
+/** How long `work` took, and what the process of this id spent meanwhile, or else whatever this one started. */
+export async function costOf<T>(pid: number | null, work: () => Promise<T>): Promise<[Cost, T]> {
   const spentBefore = processorSeconds(pid);
   const begun = performance.now();
   const result = await work();
@@ -23,11 +23,11 @@ export async function costOf<T>(pid: number, work: () => Promise<T>): Promise<[C
 }
 
 /** proc(5): utime, stime, cutime and cstime, behind the name, which may hold anything. */
-function processorSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+function processorSeconds(pid: number | null): number {
+  const fields = readFileSync(`/proc/${pid ?? 'self'}/stat`, 'utf8')
     .replace(/^.*\) /s, '')
     .split(' ');
-  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
+  return fields.slice(pid === null ? 13 : 11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
 }
 
 /** The greatest memory until the answer is called for: the service's and that of all below it but PostgreSQL. */
