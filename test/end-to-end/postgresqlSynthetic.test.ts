@@ -27,7 +27,7 @@ import { until } from '../support/sqlitePrograms.js';
 
 describe('PostgreSQL: full backups made of the archive by the service', {
   skip: withoutPostgresql,
-  timeout: 300_000,
+  timeout: 600_000,
 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
@@ -265,7 +265,7 @@ describe('PostgreSQL: full backups made of the archive by the service', {
 
 test('PostgreSQL: made by itself where there is more log than backup, unless that is switched off', {
   skip: withoutPostgresql,
-  timeout: 240_000,
+  timeout: 300_000,
 }, async (t) => {
   const rig = await PostgresRig.alone({ autovacuum: 'off' });
   // Switched off there, as for every test.
@@ -304,7 +304,7 @@ test('PostgreSQL: made by itself where there is more log than backup, unless tha
       const backups = await backupsOf(service, id);
       return backups.length > 1 && backups.every(({ state }) => state === 'COMPLETED');
     },
-    60,
+    120,
   );
   const [made, ...others] = await backupsOf(service, id);
   assert.deepEqual([made?.type, made?.madeFrom?.id, others.map((backup) => backup.id)], ['FULL', given.id, [given.id]]);

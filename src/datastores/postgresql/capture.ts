@@ -15,11 +15,11 @@ import { positionAt, segmentFloor, stretchName } from './lsn.js';
 import { News, pause, within } from './news.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
 import { connectionFault } from './session.js';
-import { dropSlot, ensureSlot, requireKnownMajor } from './source.js';
+import { SlotWatch } from './slotWatch.js';
+import { ensureSlot, requireKnownMajor } from './source.js';
 import { SourceSession } from './sourceSession.js';
 import { coverage, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
 
-const LOOK_MS = 5_000;
 /** A source that shuts down waits no longer for what it still has to hand over. */
 const FAREWELL_MS = 10_000;
 const FENCE_TIMEOUT_MS = 30_000;
@@ -44,14 +44,9 @@ export class WalCapture implements LogCapture {
   private stream: ReplicationStream | null = null;
   private readonly handover: Handover;
   private answering = false;
-  private readonly retainBytes: number;
-  private retainedBytes: number | null = null;
-  /** Why capture let go of the source's log; null while it holds on to it. */
-  private released: string | null = null;
+  private readonly watch: SlotWatch;
   /** The archive did not take the beginning of a stretch. */
   private stretchRefused = false;
-  private readonly looking: NodeJS.Timeout;
-  private look: Promise<void> | null = null;
   private readonly session: SourceSession;
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
@@ -64,14 +59,20 @@ export class WalCapture implements LogCapture {
     this.slot = options.slot;
     this.sink = options.sink;
     this.session = new SourceSession(options.address, options.slot);
-    this.retainBytes = options.retainBytes;
     this.archived = options.resume && readProgress(options.resume.continuation);
     this.breaks = new Breaks(options.resume, this.archived);
     this.handover = new Handover(options.sink, {
       taken: (progress) => this.taken(progress),
       failed: (error) => this.noteFailure(error),
     });
-    this.looking = setInterval(() => this.lookSoon(), LOOK_MS);
+    this.watch = new SlotWatch({
+      ...options,
+      session: this.session,
+      stuck: () => this.handover.stuck || this.stretchRefused,
+      synchronous: (yes) => this.wait(yes && this.stream !== null),
+      disconnect: () => this.stream?.close(),
+      released: (message) => this.setHealth({ healthy: false, message }),
+    });
     this.running = this.run();
   }
 
@@ -116,10 +117,10 @@ export class WalCapture implements LogCapture {
 
   async stop(): Promise<void> {
     this.stopping.abort();
-    clearInterval(this.looking);
+    const watched = this.watch.stop();
     this.stream?.close();
     await this.running;
-    await this.look;
+    await watched;
     this.handover.cancel();
     await this.session.close();
   }
@@ -160,9 +161,9 @@ export class WalCapture implements LogCapture {
       this.archived = archived;
       this.handover.buffer = buffer;
       this.stream = stream;
-      this.released = null;
+      this.watch.released = null;
       this.setHealth({ healthy: true, message: null });
-      this.lookSoon();
+      this.watch.soon();
       await stream.follow(this.slot, buffer.from, archived.timeline, {
         data: (start, bytes) => this.received(start, bytes),
         heartbeat: (time) => {
@@ -175,41 +176,11 @@ export class WalCapture implements LogCapture {
     }
   }
 
-  private lookSoon(): void {
-    this.look ??= this.lookAtSlot().finally(() => {
-      this.look = null;
-    });
-  }
-
-  /** Whether commits wait for the archive, and how much log the source keeps for it. Never rejects. */
-  private async lookAtSlot(): Promise<void> {
-    const seen = await this.session.slotState(this.slot).catch(() => null);
-    if (this.stopping.signal.aborted) return;
-    this.retainedBytes = seen?.retainedBytes ?? null;
-    this.handover.synchronous = seen?.synchronous === true && this.stream !== null;
-    this.stream?.setPrompt(this.handover.synchronous);
-    if (this.handover.synchronous) this.handover.soon();
-    const stuck = this.handover.stuck || this.stretchRefused;
-    if (stuck && seen && seen.retainedBytes > this.retainBytes) await this.letGo();
-  }
-
-  /**
-   * The source's own disk comes first. What was cut off already stays here, and capture goes on when the archive has taken
-   * it: without a gap if the source still has the log behind it.
-   */
-  private async letGo(): Promise<void> {
-    this.released =
-      `The archive takes no log, and the source kept more than ${Math.ceil(this.retainBytes / 2 ** 20)} MiB for it, so ` +
-      'capture let go of the source. It goes on by itself, with a new full backup if log was lost, once the archive takes log again';
-    this.stream?.close();
-    await dropSlot(this.address, this.slot).then(
-      () => {
-        this.retainedBytes = 0;
-      },
-      // Tried again at the next look.
-      () => {},
-    );
-    this.setHealth({ healthy: false, message: this.released });
+  /** The source's commits wait for the archive, or do so no more. */
+  private wait(synchronous: boolean): void {
+    this.handover.synchronous = synchronous;
+    this.stream?.setPrompt(synchronous);
+    if (synchronous) this.handover.soon();
   }
 
   /**
@@ -281,7 +252,7 @@ export class WalCapture implements LogCapture {
   private noteFailure(error: unknown): false {
     this.breaks.note(error);
     if (!this.stopping.signal.aborted) {
-      this.setHealth({ healthy: false, message: this.released ?? connectionFault(error, this.address).message });
+      this.setHealth({ healthy: false, message: this.watch.released ?? connectionFault(error, this.address).message });
     }
     return false;
   }
@@ -294,7 +265,7 @@ export class WalCapture implements LogCapture {
   }
 
   private measures(): Pick<CaptureHealth, 'lagSeconds' | 'retainedBytes'> {
-    return { lagSeconds: this.stream ? this.lag() : null, retainedBytes: this.retainedBytes };
+    return { lagSeconds: this.stream ? this.lag() : null, retainedBytes: this.watch.retainedBytes };
   }
 
   private lag(): number {

@@ -24,19 +24,21 @@ const POLL_MS = 10;
 /**
  * $1 the file's name, $2 where to put it. Exit 1 says "there is none", which ends the log: only where the log does end.
  * Anything above 125 stops the server, which is right for a fault. A file already given lies in pg_wal; the server looks
- * there next. Without its caller ($PPID) the script ends.
+ * there next. What says that there is none comes after the file, so it is looked for before it. Without its caller
+ * ($PPID) the script ends.
  */
 const RESTORE_SCRIPT = `#!/bin/sh
 here=\${0%/*}
 while kill -0 $PPID 2>/dev/null; do
+  if [ -e "$here/fault" ]; then exit 201; fi
+  none=
+  if [ -e "$here/end" ] || [ -e "$here/given/$1" ]; then none=1; fi
+  case $1 in *.history) none=1 ;; esac
   if [ -e "$here/ready/$1" ]; then
     mv "$here/ready/$1" "$2" && exit 0
     exit 200
   fi
-  if [ -e "$here/given/$1" ]; then exit 1; fi
-  case $1 in *.history) exit 1 ;; esac
-  if [ -e "$here/fault" ]; then exit 201; fi
-  if [ -e "$here/end" ]; then exit 1; fi
+  if [ "$none" ]; then exit 1; fi
   sleep 0.02
 done
 exit 202
@@ -172,9 +174,9 @@ export class WalFeed {
 
   private give(): void {
     const name = walFileName(this.plan.timeline, this.nextFile, this.plan.segmentSize);
-    // First, so that a file that is neither ready nor given is one to wait for.
-    writeFileSync(path.join(this.directory, 'given', name), '');
     renameSync(path.join(this.directory, 'building', name), path.join(this.directory, 'ready', name));
+    // In this order: what is given and not ready has been taken.
+    writeFileSync(path.join(this.directory, 'given', name), '');
     this.nextFile += this.plan.segmentSize;
   }
 

@@ -10,10 +10,13 @@ import { Fault } from '../../errors.js';
 /** Small files together are little, and there are many. */
 const LEAST_BYTES = 1024 * 1024;
 const PAUSE_MS = 500;
+/** Looking for files costs something for each of them: after each look it is twice as long until the next one. */
+const LONGEST_BETWEEN_LOOKS_MS = 8_000;
 
 export class WriteBack {
   private readonly stopping = new AbortController();
-  private readonly synced = new Map<string, number>();
+  /** Large files, and when each one was changed before it was last written. */
+  private readonly large = new Map<string, number | null>();
   private failure: { error: unknown } | null = null;
   private readonly running: Promise<void>;
 
@@ -49,27 +52,43 @@ export class WriteBack {
 
   private async run(): Promise<void> {
     const { signal } = this.stopping;
+    let lookAt = 0;
+    let between = PAUSE_MS;
     while (!signal.aborted) {
-      await this.round();
+      if (performance.now() >= lookAt) {
+        await this.look();
+        lookAt = performance.now() + between;
+        between = Math.min(2 * between, LONGEST_BETWEEN_LOOKS_MS);
+      }
+      for (const file of this.large.keys()) if (!signal.aborted) await this.write(file);
       await pause(PAUSE_MS, null, { signal }).catch(() => {});
     }
   }
 
-  private async round(): Promise<void> {
+  private async look(): Promise<void> {
     const entries = await readdir(this.directory, { recursive: true, withFileTypes: true }).catch(() => []);
     for (const entry of entries) {
       if (this.stopping.signal.aborted) return;
-      if (!entry.isFile()) continue;
       const file = path.join(entry.parentPath, entry.name);
-      try {
-        const { size, mtimeMs } = await stat(file);
-        if (size < LEAST_BYTES || this.synced.get(file) === mtimeMs) continue;
-        await this.syncFile(file);
-        this.synced.set(file, mtimeMs);
-      } catch (error) {
-        // Databases and tables are dropped in the log.
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.failure ??= { error };
-      }
+      if (!entry.isFile() || this.large.has(file)) continue;
+      const size = await stat(file).then(
+        (found) => found.size,
+        () => 0,
+      );
+      if (size >= LEAST_BYTES) this.large.set(file, null);
+    }
+  }
+
+  private async write(file: string): Promise<void> {
+    try {
+      const { mtimeMs } = await stat(file);
+      if (this.large.get(file) === mtimeMs) return;
+      await this.syncFile(file);
+      this.large.set(file, mtimeMs);
+    } catch (error) {
+      // Databases and tables are dropped in the log.
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.large.delete(file);
+      else this.failure ??= { error };
     }
   }
 }

@@ -8,7 +8,7 @@ import { slotName } from '../../../src/datastores/postgresql/source.js';
 import { Fault } from '../../../src/errors.js';
 import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 
-describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 180_000 }, () => {
+describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 300_000 }, () => {
   let rig: PostgresRig;
   let client: pg.Client;
 

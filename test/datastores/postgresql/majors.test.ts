@@ -14,7 +14,7 @@ import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/po
 import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
 import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
-import { type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
+import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
 import { instant } from '../../../src/instant.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
@@ -24,7 +24,7 @@ import { recordsOf } from '../../support/postgresql/walOracle.js';
 const SEGMENT = 16 * 2 ** 20;
 
 for (const major of supportedMajors) {
-  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 180_000 }, () => {
+  describe(`PostgreSQL ${major}`, { skip: withoutMajor(major), timeout: 300_000 }, () => {
     let rig: PostgresRig;
     let client: pg.Client;
     let capture: LogCapture;
@@ -142,14 +142,18 @@ for (const major of supportedMajors) {
       const log = await logOnDisk(serverLsn(from), serverLsn(to));
       const found: { start: number; end: number; commit: WalCommit | null }[] = [];
       const commits: WalCommit[] = [];
+      const checkpoints: WalCheckpoint[] = [];
       const read = (bytes: Buffer, size: number) => {
         found.length = 0;
         commits.length = 0;
+        checkpoints.length = 0;
         const reader = new WalReader(
           segmentFloor(serverLsn(from), SEGMENT),
           SEGMENT,
           (one) => commits.push(one),
           (start, end) => found.push({ start, end, commit: null }),
+          () => {},
+          (one) => checkpoints.push(one),
         );
         for (let at = 0; at < bytes.length; at += size) reader.push(bytes.subarray(at, at + size));
         return reader;
@@ -167,6 +171,11 @@ for (const major of supportedMajors) {
           expected.flatMap(({ start, end, commit: made }) => (made ? [{ start, end, at: made.at }] : [])),
         );
       }
+      assert.deepEqual(
+        checkpoints.filter(({ end }) => end > serverLsn(from)),
+        expected.flatMap(({ end, redo }) => (redo === null ? [] : [{ end, redo }])),
+      );
+      assert.ok(checkpoints.length > 0);
       // And what the server remembers of each transaction, apart from its log.
       const made = expected.flatMap(({ commit: one }) => (one ? [one] : []));
       assert.ok(made.length >= 200);
@@ -273,6 +282,47 @@ for (const major of supportedMajors) {
       await own.stop();
       await rig.drop(again);
       await rig.drop(copy);
+    });
+
+    test('a full backup made of the archive leads to the same as what it was made of, around its consistent point', async () => {
+      await client.query('delete from entry; delete from held; delete from elsewhere');
+      await client.query('create unlogged table fleeting as select 1 as number');
+      await client.query("begin; insert into held values (20); prepare transaction 'early'");
+      await client.query('select pg_switch_wal()');
+      await client.query('checkpoint');
+      await client.query('insert into elsewhere values (21)');
+      await client.query("begin; insert into held values (22); prepare transaction 'late'");
+      const last = await commit("insert into entry values (23, 'the last')");
+      await capture.fence();
+      const rolled = await rig.roll(base, last.at);
+      assert.equal(rolled.facts.consistent.ordinal, last.end);
+      assert.ok(rolled.facts.replayAfter.ordinal > base.facts.replayAfter.ordinal);
+      const next = await commit("insert into entry values (24, 'the next')");
+      const committed = await commit("commit prepared 'early'");
+      await capture.fence();
+      for (const [at, entries, held, pending] of [
+        [last.at, [23], [], ['early', 'late']],
+        [instant(next.at - 1), [23], [], ['early', 'late']],
+        [next.at, [23, 24], [], ['early', 'late']],
+        [committed.at, [23, 24], [20], ['late']],
+      ] as const) {
+        for (const backup of at === next.at ? [rolled] : [base, rolled]) {
+          const copy = await rig.recover(backup, at);
+          assert.deepEqual(await numbers(copy.client), entries);
+          assert.deepEqual(await numbers(copy.client, 'held'), held);
+          assert.deepEqual(await numbers(copy.client, 'elsewhere'), [21]);
+          assert.deepEqual(await numbers(copy.client, 'fleeting'), []);
+          const { rows } = await copy.client.query('select gid from pg_prepared_xacts order by gid');
+          assert.deepEqual(
+            rows.map(({ gid }) => gid),
+            pending,
+          );
+          await copy.client.query("commit prepared 'late'");
+          assert.deepEqual(await numbers(copy.client, 'held'), [...held, 22]);
+          await rig.drop(copy);
+        }
+      }
+      await client.query("rollback prepared 'late'");
     });
 
     test('its control file is read, and one that is not whole or of another major is refused', async () => {

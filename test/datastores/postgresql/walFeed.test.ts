@@ -1,6 +1,7 @@
 /** What is put in front of a recovering server, file by file: no byte behind the cut, no directory of the source's. */
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import type { StoredSegment } from '../../../src/datastores/datastore.js';
@@ -123,5 +124,40 @@ describe('PostgreSQL: the log fed to a replay', () => {
       else await fed;
       assert.equal((await readdir(path.join(directory, 'ready'))).length, refused ? 0 : 1);
     }
+  });
+
+  test('the restore command takes what is ready, says what is not there, waits for what will be, and stops at a fault', async (t) => {
+    const directory = await scratchDir(t);
+    const log = { timeline: 1, segmentSize: FILE, systemId: SYSTEM, history: null };
+    const plan = { major: 15, ...log, after: FILE, cut: 2 * FILE };
+    const feed = new WalFeed(directory, plan, null, new AbortController().signal);
+    const put = async (...names: string[]) => {
+      for (const name of names) await writeFile(path.join(directory, name), name);
+    };
+    const taken = path.join(directory, 'RECOVERYXLOG');
+    const ask = (file: string) => {
+      const command = feed.restoreCommand.replaceAll('%f', file).replaceAll('%p', taken);
+      return new Promise<number | null>((resolve) => {
+        spawn('/bin/sh', ['-c', command], { stdio: 'ignore' }).once('exit', resolve);
+      });
+    };
+    await feed.prepare();
+    await put('ready/1', 'given/1');
+    assert.equal(await ask('1'), 0);
+    assert.equal(await readFile(taken, 'utf8'), 'ready/1');
+    assert.equal(await ask('1'), 1, 'it was given before');
+    assert.equal(await ask('00000002.history'), 1);
+
+    // Asked for while it is not there, and put there with everything that says that there is none.
+    const waiting = ask('2');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await put('ready/2', 'given/2', 'end');
+    assert.equal(await waiting, 0);
+    assert.equal(await readFile(taken, 'utf8'), 'ready/2');
+    assert.equal(await ask('3'), 1, 'the log has ended');
+    await put('ready/3');
+    assert.equal(await ask('3'), 0, 'what is ready comes before the end');
+    await put('fault');
+    assert.equal(await ask('4'), 201);
   });
 });

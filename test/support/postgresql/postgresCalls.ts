@@ -91,15 +91,17 @@ export async function beginBackup(service: Service, instanceId: string, fromArch
   return begun.id;
 }
 
-export async function backupEnded(service: Service, id: string): Promise<BackupSeen> {
+/** One that is made of the archive has the lowest priority: on a busy machine it takes its time. */
+export async function backupEnded(service: Service, id: string, seconds = 240): Promise<BackupSeen> {
   let seen: BackupSeen | null = null;
-  await until('the backup has ended', async () => {
+  const ended = async () => {
     const answer = await service.graphql<{ backup: BackupSeen }>(`query ($id: ID!) { backup(id: $id) { ${BACKUP} } }`, {
       id,
     });
     seen = answer.backup;
     return seen.state !== 'RUNNING';
-  });
+  };
+  await until('the backup has ended', ended, seconds);
   return seen as unknown as BackupSeen;
 }
 

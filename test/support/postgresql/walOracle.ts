@@ -11,6 +11,8 @@ export interface OracleRecord {
   end: number;
   /** Where the record is a commit. */
   commit: { xid: number; at: Instant } | null;
+  /** Where the record is a checkpoint: where a replay from it begins. */
+  redo: number | null;
 }
 
 interface Row {
@@ -34,6 +36,7 @@ export async function recordsOf(client: pg.Client, from: string, to: string): Pr
     start: serverLsn(start),
     end: serverLsn(end),
     commit: kind.startsWith('Transaction COMMIT') ? commitIn(xid, description) : null,
+    redo: /^XLOG CHECKPOINT_(ONLINE|SHUTDOWN)$/.test(kind) ? redoIn(description) : null,
   }));
 }
 
@@ -42,4 +45,9 @@ function commitIn(xid: string, description: string): { xid: number; at: Instant 
   const [, prepared, day, time] = /^(?:(\d+): )?(\S+) (\S+)\+00/.exec(description) ?? [];
   if (day === undefined) throw new Error(`no time in ${description}`);
   return { xid: Number(prepared ?? xid), at: parseInstant(`${day}T${time}Z`) };
+}
+
+/** `redo 0/2000028; tli 1; …` */
+function redoIn(description: string): number {
+  return serverLsn(/^redo ([^;]+);/.exec(description)?.[1] ?? '');
 }
