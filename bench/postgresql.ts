@@ -30,7 +30,8 @@ const LIMIT_MS = 600_000;
 
 export async function run(): Promise<void> {
   const directory = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
-  const service = new Service(directory, {});
+  // As `npm start` starts it.
+  const service = new Service(directory, { env: { NODE_OPTIONS: '--max-semi-space-size=4' } });
   await mkdir(path.join(directory, 'rig'));
   const rig = await PostgresRig.start(path.join(directory, 'rig'), {
     shared_buffers: '512MB',
