@@ -67,10 +67,10 @@ describe('PostgreSQL: damaged log in the archive', { skip: withoutPostgresql, ti
     return formatInstant(await sourceNow(client));
   }
 
-  /** Makes the archive hold everything up to now. */
+  /** Makes the archive hold everything up to now; a later one each time, for a window may open only after the first. */
   async function archived(): Promise<void> {
-    const now = formatInstant(await sourceNow(client));
     await until('the archive has caught up', async () => {
+      const now = formatInstant(await sourceNow(client));
       return (await plan(service, source.id, { pointInTime: now })).code === null;
     });
   }
