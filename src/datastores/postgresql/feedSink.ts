@@ -21,16 +21,20 @@ export const feedSinkModule = import.meta.url;
 /** Pieces that stay in the processor's cache between being decoded, read and written. */
 const PIECE_BYTES = 128 * 1024;
 
-export interface FeedArgument {
-  segment: SegmentRange;
-  /** What it has to be a piece of. */
+/** The log that a replay is given. */
+export interface FedLog {
+  /** Whose every segment has to be. */
   major: number;
   timeline: number;
   segmentSize: number;
   systemId: string;
-  /** Only what lies between the two is written. */
+  /** Only what lies between the two is written; the first is a multiple of the segment size. */
   after: number;
   cut: number;
+}
+
+export interface FeedArgument extends FedLog {
+  segment: SegmentRange;
   /** Where the files are built, under their own names; nobody but the service can enter it. */
   directory: string;
   /** Whose the files are to be; null for the service's own user. */

@@ -11,7 +11,7 @@ import type { Instant } from '../../instant.js';
 import type { StoredSegment } from '../datastore.js';
 import { inParallel } from '../inParallel.js';
 import { Turns } from '../turns.js';
-import { type FedSegment, type FeedArgument, feedSinkModule } from './feedSink.js';
+import { type FedLog, type FedSegment, type FeedArgument, feedSinkModule } from './feedSink.js';
 import { formatLsn, historyFileName, walFileName } from './lsn.js';
 import type { RunAs } from './processes.js';
 
@@ -44,14 +44,7 @@ done
 exit 202
 `;
 
-export interface FeedPlan {
-  major: number;
-  timeline: number;
-  segmentSize: number;
-  systemId: string;
-  /** A multiple of the segment size. */
-  after: number;
-  cut: number;
+export interface FeedPlan extends FedLog {
   /** Contents of the timeline's history file. */
   history: string | null;
 }
