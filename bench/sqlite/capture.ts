@@ -1,6 +1,6 @@
 /**
- * What capture costs and how far behind it is. The application's throughput with nothing else, with the service and with
- * Litestream, in turns; and, with an application that commits now and then, how long after a commit has returned the
+ * What capture costs and how far behind it is. The application's throughput with nothing else, with the service, with
+ * Litestream and with a program that only keeps another core busy, in turns; and, with an application that commits now and then, how long after a commit has returned the
  * capture has it, is archived on demand, or is in Litestream's replica.
  */
 import { mkdir, readdir } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { createSqliteDatastore } from '../../src/datastores/sqlite/sqliteDatasto
 import { benchDirectory } from './benchDirectory.js';
 import { quantile, ratios, spread } from './figures.js';
 import { Litestream, type Pace } from './litestream.js';
-import { runProgram, stop } from './program.js';
+import { runProgram, start, stop } from './program.js';
 import { Service } from './service.js';
 import { Database } from './workload.js';
 
@@ -26,6 +26,7 @@ const COMMITS = 100;
 /** Litestream has found its database by then. */
 const START_MS = 1_500;
 const writer = fileURLToPath(new URL('./writer.js', import.meta.url));
+const busy = fileURLToPath(new URL('./busy.js', import.meta.url));
 const paces: Pace[] = ['default', 'fastest'];
 
 export async function run(): Promise<void> {
@@ -49,6 +50,12 @@ async function throughput(dir: string): Promise<void> {
     const contestants: Record<string, (mode: string) => Promise<number>> = {
       alone: (mode) => write(alone, mode),
       captured: (mode) => write(followed, mode),
+      'one core busy': async (mode) => {
+        const other = start(process.execPath, [busy]);
+        const rows = await write(alone, mode);
+        await stop(other);
+        return rows;
+      },
     };
     for (const pace of peer ? paces : []) {
       const file = path.join(dir, `${pace}.db`);
