@@ -1,9 +1,9 @@
 /** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
 import { createHash, type Hash } from 'node:crypto';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import { getHeapStatistics, setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
+import { collect } from '../collector.js';
 import type { StoredObject, ThreadSink } from '../model.js';
 import { bytesOfLz4Results, decodeBlocks, encodeBlocks } from './blockCodec.js';
 import { type Poured, pourInto } from './pouring.js';
@@ -36,8 +36,6 @@ export interface CodecReply {
  * them after hundreds of megabytes. One collection of the youngest takes a fraction of a millisecond in a thread this small.
  */
 const BYTES_PER_COLLECTION = 2 * 1024 * 1024;
-setFlagsFromString('--expose-gc');
-const collect: (options: { type: 'minor' | 'major' }) => void = runInNewContext('gc');
 let collectAt = BYTES_PER_COLLECTION;
 
 /**

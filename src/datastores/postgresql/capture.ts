@@ -88,13 +88,11 @@ export class WalCapture implements LogCapture {
   async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: ReturnType<typeof positionAt> }> {
     const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
     const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
-    const commit = await within(this.session.markCommit(), ends);
-    const arrived =
-      commit !== null &&
-      (await this.news.until(
-        () => (this.stream && this.handover.buffer ? this.handover.buffer.received >= commit : false),
-        ends,
-      ));
+    const arrived = await this.promptly(async () => {
+      const commit = await within(this.session.markCommit(), ends);
+      if (commit === null) return false;
+      return await this.news.until(() => this.stream !== null && (this.handover.buffer?.received ?? 0) >= commit, ends);
+    });
     signal?.throwIfAborted();
     if (!arrived) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
     await this.handover.now();
@@ -123,6 +121,17 @@ export class WalCapture implements LogCapture {
     await watched;
     this.handover.cancel();
     await this.session.close();
+  }
+
+  /** Somebody waits for what the server sends meanwhile. */
+  private async promptly<T>(work: () => Promise<T>): Promise<T> {
+    const { stream } = this;
+    stream?.setPrompt(true);
+    try {
+      return await work();
+    } finally {
+      stream?.setPrompt(this.handover.synchronous);
+    }
   }
 
   private async run(): Promise<void> {

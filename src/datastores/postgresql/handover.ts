@@ -2,8 +2,8 @@
  * Moves received log into the archive: cuts a segment off when enough has come or has waited long enough, and hands one
  * after another to the sink until it takes them.
  */
-import type { CapturedSegment, LogSink } from '../datastore.js';
-import type { Progress, WalBuffer } from './walBuffer.js';
+import type { LogSink } from '../datastore.js';
+import type { Cut, Progress, WalBuffer } from './walBuffer.js';
 
 /** Half of a WAL file: large enough to compress well, small enough to be held in memory twice for each instance. */
 const SEGMENT_BYTES = 8 * 1024 * 1024;
@@ -27,7 +27,7 @@ export class Handover {
   /** The source's commits wait for what is handed over. */
   synchronous = false;
   /** Cut off, and not yet taken by the sink. */
-  private leaving: { segment: CapturedSegment; progress: Progress; since: number } | null = null;
+  private leaving: (Cut & { since: number }) | null = null;
   private refused = false;
   private chain: Promise<void> = Promise.resolve();
   private timer: NodeJS.Timeout | null = null;
@@ -96,7 +96,7 @@ export class Handover {
         if (!cut) break;
         this.leaving = { ...cut, since: performance.now() };
       }
-      const { segment, progress } = this.leaving;
+      const { segment, progress, release } = this.leaving;
       try {
         await this.sink.segment(segment);
       } catch (error) {
@@ -104,6 +104,7 @@ export class Handover {
         throw error;
       }
       this.leaving = null;
+      release();
       this.refused = false;
       this.handedOverAt = performance.now();
       this.events.taken(progress);

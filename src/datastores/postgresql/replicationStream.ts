@@ -5,6 +5,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type pg from 'pg';
+import { collect } from '../../collector.js';
 import { Fault } from '../../errors.js';
 import { type Instant, instant } from '../../instant.js';
 import type { ServerAddress } from './address.js';
@@ -17,7 +18,9 @@ const STATUS_EVERY_MS = 5_000;
 /** Every status asks for an answer; a server that gives none for this long is gone. */
 const SILENCE_MS = 60_000;
 /** Log that arrives meanwhile is read at once; a commit is archived seconds later anyway. */
-const REST_MS = 10;
+const REST_MS = 50;
+/** Every read from the connection leaves a buffer of its own behind, and pg makes another of many of them. */
+const BYTES_PER_COLLECTION = 4 * 1024 * 1024;
 
 export interface SystemIdentity {
   systemId: string;
@@ -27,7 +30,7 @@ export interface SystemIdentity {
 }
 
 export interface StreamListener {
-  /** Log from `start` on; the bytes are the listener's to keep. */
+  /** Log from `start` on; the bytes are used again afterwards. */
   data(start: number, bytes: Buffer): void;
   /** The server's clock and the end of its log. */
   heartbeat(serverTime: Instant, logEnd: number): void;
@@ -51,8 +54,12 @@ export class ReplicationStream {
   private heardAt = Date.now();
   private written = 0;
   private kept = 0;
-  /** A busy server is read now and then, and not for each commit of its own. */
+  /** A busy server is read to the end of what it has sent now and then, and not for each commit of its own. */
   private resting: NodeJS.Timeout | null = null;
+  private draining: NodeJS.Immediate | null = null;
+  /** Something came since draining was looked at. */
+  private flowing = false;
+  private uncollected = 0;
   /** Somebody waits for each commit. */
   private prompt = false;
   /** The listener has no room. */
@@ -151,13 +158,38 @@ export class ReplicationStream {
   close(): void {
     if (this.timer) clearInterval(this.timer);
     this.timer = null;
+    if (this.draining) clearImmediate(this.draining);
+    this.draining = null;
     this.endRest();
     this.connection.stream.destroy();
     void this.client.end().catch(() => {});
   }
 
+  /** Rests as soon as nothing more is there to be read. */
+  private restSoon(): void {
+    this.flowing = true;
+    if (!this.prompt && this.draining === null && this.resting === null) this.drain();
+  }
+
+  /** Between two immediates the event loop reads what has arrived. */
+  private drain(): void {
+    this.flowing = false;
+    this.draining = setImmediate(() => {
+      this.draining = null;
+      this.collectNowAndThen();
+      if (this.prompt || this.timer === null) return;
+      if (this.flowing) this.drain();
+      else this.rest();
+    });
+  }
+
+  private collectNowAndThen(): void {
+    if (this.uncollected < BYTES_PER_COLLECTION) return;
+    this.uncollected = 0;
+    collect({ type: 'minor' });
+  }
+
   private rest(): void {
-    if (this.prompt || this.resting !== null || this.timer === null) return;
     this.connection.stream.pause();
     this.resting = setTimeout(() => this.endRest(), REST_MS);
   }
@@ -174,11 +206,11 @@ export class ReplicationStream {
     if (kind === 0x77 /* w: start, end of log, clock, bytes */) {
       const start = Number(chunk.readBigUInt64BE(1));
       const logEnd = Number(chunk.readBigUInt64BE(9));
-      // pg reuses the buffer under the chunk.
-      const bytes = Buffer.from(chunk.subarray(25));
+      const bytes = chunk.subarray(25);
       this.written = start + bytes.length;
+      this.uncollected += bytes.length;
       listener.data(start, bytes);
-      this.rest();
+      this.restSoon();
       listener.heartbeat(clock(chunk, 17), logEnd);
     } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
       listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));

@@ -5,6 +5,7 @@
 import { type Instant, instant } from '../../instant.js';
 import type { CapturedSegment } from '../datastore.js';
 import { positionAt } from './lsn.js';
+import { ReceivedBytes } from './receivedBytes.js';
 import { encodeHeader } from './segmentFormat.js';
 import { WalReader } from './walReader.js';
 import { type RecordMark, type WalCommit, WalFormatError } from './walRecord.js';
@@ -33,12 +34,20 @@ export interface WatchedCut {
 /** The server answered with another log than the one that is archived. */
 export class DivergedError extends Error {}
 
+/** What was cut off. */
+export interface Cut {
+  segment: CapturedSegment;
+  /** What is known at its end. */
+  progress: Progress;
+  /** To be called once, when nobody opens the segment any more. */
+  release(): void;
+}
+
 export class WalBuffer {
   private readonly reader: WalReader;
-  private chunks: Buffer[] = [];
-  /** Where the first chunk begins. */
+  private readonly pending = new ReceivedBytes();
+  /** Where the pending bytes begin. */
   private start: number;
-  private bytes = 0;
   private transactions = 0;
   private first: Instant | null = null;
   private greatest: Instant | null = null;
@@ -71,7 +80,7 @@ export class WalBuffer {
   }
 
   get pendingBytes(): number {
-    return this.bytes;
+    return this.pending.length;
   }
 
   /** Bytes that could be cut off now: a record that is still arriving has to be taken in to its end. */
@@ -84,14 +93,11 @@ export class WalBuffer {
     return this.first;
   }
 
-  /** @throws WalFormatError, DivergedError */
+  /** Takes a copy. @throws WalFormatError, DivergedError */
   push(start: number, bytes: Buffer): void {
     if (start !== this.reader.position) throw new WalFormatError('the stream left out a piece');
     const known = Math.max(0, Math.min(bytes.length, this.archived.end - start));
-    if (known < bytes.length) {
-      this.chunks.push(bytes.subarray(known));
-      this.bytes += bytes.length - known;
-    }
+    this.pending.push(bytes.subarray(known));
     try {
       this.reader.push(bytes);
     } catch (error) {
@@ -100,15 +106,15 @@ export class WalBuffer {
     }
   }
 
-  /** Everything up to the last complete record as a segment, and what is known at its end; null where there is none. */
-  cut(): { segment: CapturedSegment; progress: Progress } | null {
+  /** Everything up to the last complete record as a segment; null where there is none. */
+  cut(): Cut | null {
     const { recordEnd: end, last: mark } = this.reader;
     if (!this.proven || mark === null || end <= this.start) return null;
     const { stretch } = this.archived;
     const progress: Progress = { ...this.archived, end, mark, latestCommitAt: this.latest };
     const { timeline, segmentSize, systemId } = progress;
     const header = encodeHeader({ timeline, segmentSize, systemId, start: this.start });
-    const pieces = [header, ...this.detach(end)];
+    const { pieces, release } = this.pending.detach(end - this.start);
     const segment: CapturedSegment = {
       after: positionAt(stretch, this.start),
       last: positionAt(stretch, end),
@@ -118,6 +124,7 @@ export class WalBuffer {
       coveredTo: coverage(this.latest),
       continuation: { ...progress, mark: { ...mark } },
       async *open() {
+        yield header;
         yield* pieces;
       },
     };
@@ -125,7 +132,7 @@ export class WalBuffer {
     this.transactions = 0;
     this.first = null;
     this.greatest = null;
-    return { segment, progress };
+    return { segment, progress, release };
   }
 
   /** Watches for the cut of the newest commit time seen so far; call when a commit has been seen. */
@@ -133,25 +140,6 @@ export class WalBuffer {
     if (this.latest === null || this.lastCommitEnd === null) throw new WalFormatError('no commit has been seen yet');
     this.watched = { at: this.latest, end: this.lastCommitEnd, determined: false };
     return this.watched;
-  }
-
-  private detach(end: number): Buffer[] {
-    const pieces: Buffer[] = [];
-    let wanted = end - this.start;
-    while (wanted > 0) {
-      const chunk = this.chunks[0];
-      if (chunk === undefined) throw new WalFormatError('received bytes went missing');
-      if (chunk.length <= wanted) {
-        this.chunks.shift();
-        pieces.push(chunk);
-      } else {
-        this.chunks[0] = chunk.subarray(wanted);
-        pieces.push(chunk.subarray(0, wanted));
-      }
-      wanted -= pieces.at(-1)?.length ?? 0;
-    }
-    this.bytes -= end - this.start;
-    return pieces;
   }
 
   private prove(start: number, end: number): void {
