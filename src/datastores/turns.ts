@@ -23,6 +23,17 @@ export class Turns {
     while (Atomics.compareExchange(this.state, 0, 0, 1) !== 0) {
       if (Atomics.wait(this.state, 0, 1, turnPatienceMs) === 'timed-out') break;
     }
+    this.use(work);
+  }
+
+  /** False, with nothing done, where another thread has the turn. */
+  tryToTake(work: () => void): boolean {
+    if (Atomics.compareExchange(this.state, 0, 0, 1) !== 0) return false;
+    this.use(work);
+    return true;
+  }
+
+  private use(work: () => void): void {
     try {
       work();
     } finally {

@@ -22,7 +22,7 @@ export interface MergedPart {
 
 export const open: OpenSink = (argument) => {
   const { out: shared, at: start, end, newer } = argument as MergeArgument;
-  const out = new WrittenFileOnThread(shared);
+  const out = new WrittenFileOnThread(shared, start);
   let patch: PagePatch;
   try {
     patch = new PagePatch(newer);
@@ -35,10 +35,13 @@ export const open: OpenSink = (argument) => {
     take(bytes) {
       const kept = bytes.subarray(0, Math.max(0, end - at));
       patch.apply(kept, at);
-      out.write(kept, at);
+      out.write(kept);
       at += bytes.length;
     },
-    end: (): MergedPart => ({ applied: patch.applied }),
+    end(): MergedPart {
+      out.flush();
+      return { applied: patch.applied };
+    },
     close() {
       out.close();
       patch.close();

@@ -14,8 +14,10 @@ import { writeWholeSync } from '../durable.js';
 import { Turns } from '../turns.js';
 import { PageSet } from './pageSet.js';
 
-/** Pages are written in pieces that stay in the processor's cache on the way; none is longer than half of one. */
+/** Pages are written in batches that stay in the processor's cache on the way; none is longer than half of one. */
 const batchBytes = 128 << 10;
+/** While another thread writes, a batch grows up to this: to wait for the other would cost more than the writing. */
+const batchAtMost = 2 * batchBytes;
 /** Of the index, read or written at once: 16 MiB of a database with pages of 4 KiB. */
 const indexWindowBytes = 16 << 10;
 /** Pages whose places wait for being written into the index. */
@@ -61,13 +63,14 @@ export class PageAppender {
     private readonly file: number,
     private readonly shared: SharedPages,
   ) {
-    this.batch = batches.pop() ?? Buffer.allocUnsafeSlow(batchBytes);
+    this.batch = batches.pop() ?? Buffer.allocUnsafeSlow(batchAtMost);
     this.places = new Int32Array(shared.places);
     this.turns = new Turns(shared.turns);
   }
 
   append(page: number, content: Uint8Array): void {
-    if (this.batched + content.length > this.batch.length) this.flush();
+    const needed = this.batched + content.length;
+    if (needed > batchBytes && !this.turns.tryToTake(() => this.write()) && needed > batchAtMost) this.flush();
     this.batch.set(content, this.batched);
     this.batched += content.length;
     this.numbers.push(page);
@@ -84,10 +87,14 @@ export class PageAppender {
   }
 
   private flush(): void {
+    this.turns.take(() => this.write());
+  }
+
+  private write(): void {
     const { pageSize } = this.shared;
     const count = this.batched / pageSize;
     const start = Atomics.add(this.places, 0, count);
-    this.turns.take(() => writeWholeSync(this.file, this.batch.subarray(0, this.batched), start * pageSize));
+    writeWholeSync(this.file, this.batch.subarray(0, this.batched), start * pageSize);
     for (let i = 1; i <= count; i++) this.at.push(start + i);
     this.batched = 0;
   }

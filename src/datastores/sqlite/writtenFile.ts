@@ -10,6 +10,8 @@ const writeBackBytes = 32 << 20;
 const lookMs = 5;
 /** Pieces of which the system's cache takes one without another thread waiting for long. */
 const pieceBytes = 128 << 10;
+/** What a thread holds back rather than wait for another; more of it would leave the processor's second cache. */
+const waitingAtMost = 4 * pieceBytes;
 /** Threads count what they wrote in these. */
 const countedBytes = 1024;
 
@@ -82,28 +84,70 @@ export class WrittenFile {
   }
 }
 
-/** The same file on a thread. */
+/**
+ * The same file on a thread, written from some place on. What finds another thread writing waits in memory and is written
+ * together with what comes next, as far as there is room: to sleep until the other one is done would cost more than the
+ * writing does, and once two threads have begun to wait for each other they do so with every piece.
+ */
 export class WrittenFileOnThread {
   private readonly descriptor: number;
   private readonly turns: Turns;
   private readonly written: Int32Array;
+  private readonly waiting = takeWaitingSpace();
+  private waitingBytes = 0;
 
-  constructor({ file, turns, written }: SharedFile) {
+  /** @param at where the first bytes go */
+  constructor(
+    { file, turns, written }: SharedFile,
+    private at: number,
+  ) {
     this.descriptor = openSync(file, 'r+');
     this.turns = new Turns(turns);
     this.written = new Int32Array(written);
   }
 
-  write(bytes: Uint8Array, at: number): void {
-    this.turns.take(() => {
-      for (let from = 0; from < bytes.length; from += pieceBytes) {
-        writeWholeSync(this.descriptor, bytes.subarray(from, from + pieceBytes), at + from);
-      }
-    });
-    Atomics.add(this.written, 0, Math.ceil(bytes.length / countedBytes));
+  /** What comes next in the file; it may be used again. Not all of it is in the file before flush(). */
+  write(bytes: Uint8Array): void {
+    if (this.turns.tryToTake(() => this.writeAll(bytes))) return;
+    if (bytes.length <= this.waiting.length - this.waitingBytes) {
+      this.waiting.set(bytes, this.waitingBytes);
+      this.waitingBytes += bytes.length;
+    } else {
+      this.turns.take(() => this.writeAll(bytes));
+    }
   }
 
+  flush(): void {
+    if (this.waitingBytes > 0) this.turns.take(() => this.writeAll(new Uint8Array()));
+  }
+
+  /** What was not flushed is lost. */
   close(): void {
+    giveWaitingSpace(this.waiting);
     closeSync(this.descriptor);
   }
+
+  private writeAll(bytes: Uint8Array): void {
+    const waited = this.waiting.subarray(0, this.waitingBytes);
+    this.waitingBytes = 0;
+    for (const part of [waited, bytes]) {
+      for (let from = 0; from < part.length; from += pieceBytes) {
+        const piece = part.subarray(from, from + pieceBytes);
+        writeWholeSync(this.descriptor, piece, this.at);
+        this.at += piece.length;
+        Atomics.add(this.written, 0, Math.ceil(piece.length / countedBytes));
+      }
+    }
+  }
+}
+
+/** Those not in use, on each thread. */
+const waitingSpaces: Buffer[] = [];
+
+function takeWaitingSpace(): Buffer {
+  return waitingSpaces.pop() ?? Buffer.allocUnsafeSlow(waitingAtMost);
+}
+
+function giveWaitingSpace(space: Buffer): void {
+  waitingSpaces.push(space);
 }
