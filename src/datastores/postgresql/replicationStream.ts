@@ -176,14 +176,14 @@ export class ReplicationStream {
     this.flowing = false;
     this.draining = setImmediate(() => {
       this.draining = null;
-      this.collectNowAndThen();
       if (this.prompt || this.timer === null) return;
       if (this.flowing) this.drain();
       else this.rest();
     });
   }
 
-  private collectNowAndThen(): void {
+  private collectNowAndThen(bytes: number): void {
+    this.uncollected += bytes;
     if (this.uncollected < BYTES_PER_COLLECTION) return;
     this.uncollected = 0;
     collect({ type: 'minor' });
@@ -208,10 +208,10 @@ export class ReplicationStream {
       const logEnd = Number(chunk.readBigUInt64BE(9));
       const bytes = chunk.subarray(25);
       this.written = start + bytes.length;
-      this.uncollected += bytes.length;
       listener.data(start, bytes);
       this.restSoon();
       listener.heartbeat(clock(chunk, 17), logEnd);
+      this.collectNowAndThen(bytes.length);
     } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
       listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));
       if (chunk.readUInt8(17) === 1) {
