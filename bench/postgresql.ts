@@ -60,10 +60,9 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
       ? await PgBackRest.setUp(rig.server.place, path.join(directory, 'rig/source/pgbackrest'))
       : null;
   await peer?.backUp();
-  const from = ['-h', rig.server.place.socketDir, '-p', String(rig.server.place.port), '-U', rig.server.place.user];
   // Made right after the backup, so that both replay the same log; below the source, whose user writes it.
   const copied = path.join(directory, 'rig', 'source', 'plain');
-  await runProgram(`${BIN}/pg_basebackup`, ['-D', copied, '-X', 'none', '-c', 'fast', ...from], {
+  await runProgram(`${BIN}/pg_basebackup`, ['-D', copied, '-X', 'none', '-c', 'fast', ...whereIs(rig)], {
     runAs: rig.server.place.runAs,
     timeoutMs: LIMIT_MS,
   });
@@ -132,12 +131,11 @@ async function throughput(rig: PostgresRig): Promise<number> {
 
 /** PostgreSQL's own receiver, which only writes the log to files: what any that follows it at once takes at the least. */
 async function whileReceiving<T>(rig: PostgresRig, work: () => Promise<T>): Promise<T> {
-  const { data, socketDir, port, user, runAs } = rig.server.place;
+  const { data, runAs } = rig.server.place;
   const received = path.join(data, '..', 'received');
   await mkdir(received, { recursive: true });
   await handOver(received, runAs);
-  const where = ['-h', socketDir, '-p', String(port), '-U', user];
-  const receiver = launch(`${BIN}/pg_receivewal`, ['-D', received, ...where], { runAs, stdio: 'ignore' });
+  const receiver = launch(`${BIN}/pg_receivewal`, ['-D', received, ...whereIs(rig)], { runAs, stdio: 'ignore' });
   try {
     return await work();
   } finally {
@@ -147,9 +145,14 @@ async function whileReceiving<T>(rig: PostgresRig, work: () => Promise<T>): Prom
 }
 
 async function pgbench(rig: PostgresRig, args: string[]): Promise<string> {
-  const { socketDir, port, user, runAs } = rig.server.place;
-  const where = ['-h', socketDir, '-p', String(port), '-U', user, 'postgres'];
-  return await runProgram(`${BIN}/pgbench`, [...args, ...where], { runAs, timeoutMs: LIMIT_MS });
+  const { runAs } = rig.server.place;
+  return await runProgram(`${BIN}/pgbench`, [...args, ...whereIs(rig), 'postgres'], { runAs, timeoutMs: LIMIT_MS });
+}
+
+/** As PostgreSQL's programs are told it. */
+function whereIs(rig: PostgresRig): string[] {
+  const { socketDir, port, user } = rig.server.place;
+  return ['-h', socketDir, '-p', String(port), '-U', user];
 }
 
 async function walPosition(client: pg.Client): Promise<number> {

@@ -1,7 +1,7 @@
 /**
  * What capture costs and how far behind it is. The application's throughput with nothing else, with the service, with
- * Litestream and with a program that only keeps another core busy, in turns; and, with an application that commits now and then, how long after a commit has returned the
- * capture has it, is archived on demand, or is in Litestream's replica.
+ * Litestream and with a program that only keeps another core busy, in turns; and, with an application that commits now and
+ * then, how long after a commit has returned the capture has it, is archived on demand, or is in Litestream's replica.
  */
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';

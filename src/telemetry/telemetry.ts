@@ -32,7 +32,7 @@ export interface WatchedRecovery {
 /** A trace with more names in it than this says only how many. */
 const MOST_FIELDS_IN_A_NAME = 3;
 
-/** How often the event loop's lag is looked at; every 10 ms, as is usual, is half of what a service at rest does. */
+/** How often the event loop's lag is looked at; every 10 ms, as is usual, wakes a service at rest for nothing. */
 const LAG_LOOKS_MS = 50;
 
 export class Telemetry {

@@ -4,10 +4,11 @@
  * done with it.
  */
 
+import { SpareBuffers } from '../spareBuffers.js';
+
 const PIECE_BYTES = 256 * 1024;
-/** Kept to be used again, for all servers together; beyond these the collector has them. */
-const SPARE_PIECES = 64;
-const spare: Buffer[] = [];
+/** For all servers together. */
+const spare = new SpareBuffers(PIECE_BYTES, 64);
 
 export interface DetachedBytes {
   /** The bytes, in order. */
@@ -17,7 +18,7 @@ export interface DetachedBytes {
 }
 
 export class ReceivedBytes {
-  private readonly pieces: Buffer[] = [];
+  private readonly pieces: Buffer<ArrayBuffer>[] = [];
   /** Where in the first piece they begin. */
   private offset = 0;
   private count = 0;
@@ -30,7 +31,7 @@ export class ReceivedBytes {
   push(bytes: Buffer): void {
     for (let from = 0; from < bytes.length; ) {
       const end = this.offset + this.count;
-      if (end === this.pieces.length * PIECE_BYTES) this.pieces.push(takePiece());
+      if (end === this.pieces.length * PIECE_BYTES) this.pieces.push(spare.take());
       const taken = bytes.copy(this.pieces.at(-1) as Buffer, end % PIECE_BYTES, from);
       from += taken;
       this.count += taken;
@@ -40,11 +41,11 @@ export class ReceivedBytes {
   /** The first `wanted` bytes, which no longer belong to these. @throws RangeError where there are fewer */
   detach(wanted: number): DetachedBytes {
     if (wanted > this.count) throw new RangeError(`${wanted} of ${this.count} received bytes`);
-    const taken: Buffer[] = [];
+    const taken: Buffer<ArrayBuffer>[] = [];
     const pieces: Buffer[] = [];
     this.count -= wanted;
     for (let left = wanted; left > 0; ) {
-      const first = this.pieces[0] as Buffer;
+      const first = this.pieces[0] as Buffer<ArrayBuffer>;
       const bytes = first.subarray(this.offset, this.offset + left);
       left -= bytes.length;
       if (this.offset + bytes.length === PIECE_BYTES) {
@@ -54,7 +55,7 @@ export class ReceivedBytes {
         pieces.push(bytes);
       } else {
         // More of this piece is to come, or came already.
-        const copy = takePiece();
+        const copy = spare.take();
         bytes.copy(copy);
         this.offset += bytes.length;
         taken.push(copy);
@@ -62,17 +63,14 @@ export class ReceivedBytes {
       }
     }
     if (this.count === 0) {
-      givePieces(this.pieces.splice(0));
+      for (const piece of this.pieces.splice(0)) spare.give(piece);
       this.offset = 0;
     }
-    return { pieces, release: () => givePieces(taken.splice(0)) };
+    return {
+      pieces,
+      release() {
+        for (const piece of taken.splice(0)) spare.give(piece);
+      },
+    };
   }
-}
-
-function takePiece(): Buffer {
-  return spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
-}
-
-function givePieces(pieces: Buffer[]): void {
-  spare.push(...pieces.slice(0, SPARE_PIECES - spare.length));
 }

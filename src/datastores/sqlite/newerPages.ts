@@ -11,6 +11,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { writeWholeSync } from '../durable.js';
+import { SpareBuffers } from '../spareBuffers.js';
 import { Turns } from '../turns.js';
 import { PageSet } from './pageSet.js';
 
@@ -44,15 +45,12 @@ export interface PlacedPages {
   places: Uint32Array;
 }
 
-/**
- * Batches that are not in use, on each thread. One made for every segment would be garbage that V8 leaves lying until
- * there is much of it.
- */
-const batches: Buffer[] = [];
+/** On each thread, which gathers a few segments at the most. */
+const batches = new SpareBuffers(batchAtMost, 8);
 
 /** Appends pages to the file that all share, and remembers where. To be closed. */
 export class PageAppender {
-  private readonly batch: Buffer;
+  private readonly batch = batches.take();
   private readonly places: Int32Array;
   private readonly turns: Turns;
   private batched = 0;
@@ -63,7 +61,6 @@ export class PageAppender {
     private readonly file: number,
     private readonly shared: SharedPages,
   ) {
-    this.batch = batches.pop() ?? Buffer.allocUnsafeSlow(batchAtMost);
     this.places = new Int32Array(shared.places);
     this.turns = new Turns(shared.turns);
   }
@@ -83,7 +80,7 @@ export class PageAppender {
   }
 
   close(): void {
-    batches.push(this.batch);
+    batches.give(this.batch);
   }
 
   private flush(): void {

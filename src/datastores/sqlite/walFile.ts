@@ -4,6 +4,7 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { SpareBuffers } from '../spareBuffers.js';
 import {
   checkFrame,
   type FrameHeader,
@@ -21,9 +22,8 @@ export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
 
-/** Buffers for runs of frames, shared by all logs: few are read at the same time. */
-const spareBuffers: Buffer[] = [];
-const sparesKept = 4;
+/** For runs of frames, shared by all logs: few are read at the same time. */
+const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
 
 export class WalFile {
   private handle: FileHandle | null = null;
@@ -59,7 +59,7 @@ export class WalFile {
   ): Promise<void> {
     const size = frameBytes(log.pageSize);
     const perChunk = Math.max(1, Math.floor(chunkBytes / size));
-    const buffer = spareBuffers.pop() ?? Buffer.allocUnsafeSlow(chunkBytes + 65_536 + 24);
+    const buffer = spareBuffers.take();
     try {
       for (let at = range.from; at < range.to; at += perChunk) {
         const count = Math.min(perChunk, range.to - at);
@@ -75,7 +75,7 @@ export class WalFile {
         await take(bytes, headers);
       }
     } finally {
-      if (spareBuffers.length < sparesKept) spareBuffers.push(buffer);
+      spareBuffers.give(buffer);
     }
   }
 

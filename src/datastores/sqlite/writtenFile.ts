@@ -2,6 +2,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { writeWhole, writeWholeSync } from '../durable.js';
+import { SpareBuffers } from '../spareBuffers.js';
 import { Turns } from '../turns.js';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
@@ -12,6 +13,8 @@ const lookMs = 5;
 const pieceBytes = 128 << 10;
 /** What a thread holds back rather than wait for another; more of it would leave the processor's second cache. */
 const waitingAtMost = 4 * pieceBytes;
+/** On each thread, which has a few files open at the most. */
+const waitingSpaces = new SpareBuffers(waitingAtMost, 8);
 /** Threads count what they wrote in these. */
 const countedBytes = 1024;
 
@@ -93,7 +96,7 @@ export class WrittenFileOnThread {
   private readonly descriptor: number;
   private readonly turns: Turns;
   private readonly written: Int32Array;
-  private readonly waiting = takeWaitingSpace();
+  private readonly waiting = waitingSpaces.take();
   private waitingBytes = 0;
 
   /** @param at where the first bytes go */
@@ -123,7 +126,7 @@ export class WrittenFileOnThread {
 
   /** What was not flushed is lost. */
   close(): void {
-    giveWaitingSpace(this.waiting);
+    waitingSpaces.give(this.waiting);
     closeSync(this.descriptor);
   }
 
@@ -139,15 +142,4 @@ export class WrittenFileOnThread {
       }
     }
   }
-}
-
-/** Those not in use, on each thread. */
-const waitingSpaces: Buffer[] = [];
-
-function takeWaitingSpace(): Buffer {
-  return waitingSpaces.pop() ?? Buffer.allocUnsafeSlow(waitingAtMost);
-}
-
-function giveWaitingSpace(space: Buffer): void {
-  waitingSpaces.push(space);
 }
