@@ -37,6 +37,7 @@ const RETRYABLE = {
   LOG_CORRUPT: false,
   RECOVERY_INCOMPLETE: false,
   VERSION_MISMATCH: false,
+  SERVICE_STOPPED: true,
   INTERNAL: false,
 } as const;
 

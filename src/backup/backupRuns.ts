@@ -82,8 +82,12 @@ export class BackupRuns {
       logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup completed');
     } catch (error) {
       const fault = Fault.from(error);
-      logger.error({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
-      if (!signal.aborted) await onFault(fault);
+      if (signal.aborted) {
+        logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup ended with the service');
+      } else {
+        logger.error({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
+        await onFault(fault);
+      }
       await removeObjects(this.options, backup).catch((cause: unknown) =>
         logger.warn({ err: cause }, 'objects left behind'),
       );

@@ -33,8 +33,8 @@ export async function clearInterrupted(options: RemovalOptions, backup: BackupRe
 
 /** However the service ended: the same call can succeed. */
 export function interrupted(): FaultData {
-  const fault = new Fault('INTERNAL', 'The service stopped while the backup ran', { hint: 'Take the backup again.' });
-  return { ...fault.toData(), retryable: true };
+  const hint = 'Take the backup again.';
+  return new Fault('SERVICE_STOPPED', 'The service stopped while the backup ran', { hint }).toData();
 }
 
 /** Its windows are gone with the commit that made it DELETING; the bytes go after. */

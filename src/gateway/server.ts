@@ -220,7 +220,13 @@ function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: Access
   app.server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     try {
-      if (!open) return refuseUpgrade(request, socket, 503, new Fault('INTERNAL', 'The service is stopping'));
+      if (!open)
+        return refuseUpgrade(
+          request,
+          socket,
+          503,
+          new Fault('SERVICE_STOPPED', 'The service is stopping', { hint: 'Connect again in a moment.' }),
+        );
       checkAccess(request, rules);
       if (request.url?.split('?')[0] !== '/graphql') {
         return refuseUpgrade(request, socket, 404, invalidArgument('path', 'WebSockets are served at /graphql'));

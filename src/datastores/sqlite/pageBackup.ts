@@ -92,6 +92,9 @@ export async function addPages(backup: StoredBackup, newer: NewerPages, signal: 
     if ((await reader.drain()) > 0 || count < pages) throw new BadSegment(`it holds ${count} of its ${pages} pages`);
   } catch (error) {
     if (!(error instanceof BadSegment)) throw error;
+    // Its bytes were not proved yet: damage to a stored part is the reason, and names it.
+    const damage = await reader.damage();
+    if (damage) throw damage;
     throw new Fault('BACKUP_CORRUPT', `The backup cannot be used: ${error.message}`, {
       hint: 'Recover from another backup.',
       cause: error,

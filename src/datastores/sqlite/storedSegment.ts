@@ -18,8 +18,7 @@ export async function openSegment(
     }
     return { head, reader };
   } catch (error) {
-    await reader.close();
-    throw asFault(segment, error);
+    throw await faultAfterAll(segment, reader, error).finally(() => reader.close());
   }
 }
 
@@ -30,13 +29,26 @@ export async function segmentHead(segment: StoredSegment, stretch: string): Prom
   return head;
 }
 
+/**
+ * As asFault, of bytes that were not proved yet: where the rest of them shows that the stored object is damaged, that is
+ * the reason, and names the object.
+ */
+export async function faultAfterAll(segment: StoredSegment, reader: ByteReader, error: unknown): Promise<Error> {
+  const damage = isBad(error) ? await reader.damage() : null;
+  return damage ?? asFault(segment, error);
+}
+
 /** What was thrown while a segment was read; as a Fault where it is the segment's own. */
 export function asFault(segment: StoredSegment, error: unknown): Error {
-  if ((error as NodeJS.ErrnoException).code !== BAD_SEGMENT) return error as Error;
+  if (!isBad(error)) return error as Error;
   const { message } = error as Error;
   const what = `The log segment with transactions ${segment.after + 1} to ${segment.last} cannot be used: ${message}`;
   return new Fault('LOG_CORRUPT', what, {
     hint: 'Recover to a point before it, or take a new backup so that later points can be reached.',
     cause: error,
   });
+}
+
+function isBad(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === BAD_SEGMENT;
 }

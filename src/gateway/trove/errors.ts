@@ -31,6 +31,7 @@ const statuses: Record<FaultCode, number> = {
   LOG_CORRUPT: 422,
   RECOVERY_INCOMPLETE: 500,
   VERSION_MISMATCH: 422,
+  SERVICE_STOPPED: 503,
   INTERNAL: 500,
 };
 
