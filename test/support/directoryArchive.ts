@@ -50,6 +50,8 @@ export class DirectoryArchive implements LogSink {
   refuseWith: Error | null = null;
   /** While set, no segment is answered before it resolves; then it is refused. */
   refuseAfter: Promise<void> | null = null;
+  /** While set, no segment is taken before it resolves. */
+  takeAfter: Promise<void> | null = null;
 
   constructor(private readonly dir: string) {}
 
@@ -63,6 +65,7 @@ export class DirectoryArchive implements LogSink {
       await this.refuseAfter;
       throw new Error('the archive had hung');
     }
+    await this.takeAfter;
     const stretch = segment.after.stretch;
     const { after, last, transactions, firstCommitAt, lastCommitAt, coveredTo, continuation } = segment;
     const file = path.join(this.dir, `${stretch}-${last.ordinal}`);

@@ -41,6 +41,10 @@ export class LivedDatabase {
     readonly life: FileLife,
   ) {}
 
+  get isDisturbed(): boolean {
+    return this.disturbed;
+  }
+
   disturb(): void {
     this.disturbed = true;
   }

@@ -9,7 +9,15 @@ import { Fault } from '../../errors.js';
 import { attachFollower } from './attachFollower.js';
 import type { AttachFrom } from './attachPoint.js';
 import type { AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
-import { fullSpoolFault, fullSpoolTrouble, isFullDisk, logPastCap, pastCapReason, spoolHasRoom } from './fullSpool.js';
+import {
+  fullSpoolFault,
+  fullSpoolTrouble,
+  isFullDisk,
+  logPastCap,
+  outrunReason,
+  pastCapReason,
+  spoolHasRoom,
+} from './fullSpool.js';
 import { handOverLeftovers } from './handOverLeftovers.js';
 import { lockPatienceMs, RestartSchedule } from './restartSchedule.js';
 import { restRound } from './restRound.js';
@@ -19,7 +27,7 @@ import type { WalFollower } from './walFollower.js';
 
 const shortestRetryMs = 250;
 const longestRetryMs = 5000;
-/** How often a full disk is tried again. */
+/** How often is looked whether log that has to wait outgrows its cap, and a full disk is tried again. */
 const fullRetryMs = 1000;
 const idleMs = 2000;
 
@@ -30,7 +38,9 @@ export class CaptureSession {
   private watcher: FSWatcher | null = null;
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
+  /** Let go of the source, or nothing of it is read, until told to take it up again. */
   private paused = false;
+  private held = false;
   private readonly pause = new WakeablePause();
   /** Ends a rest before its round does. */
   private endRest: () => void = () => {};
@@ -85,17 +95,23 @@ export class CaptureSession {
     this.poke();
   }
 
+  /**
+   * Reads no log until told to take it up again, but keeps what is written from being lost. What was committed meanwhile
+   * gets less exact times.
+   */
+  hold(): void {
+    this.held = true;
+  }
+
   /** Lets go of the source until told to take it up again; the reason is told as trouble, and as a gap where the log does not go on. */
   async letGo(reason: string): Promise<void> {
     this.paused = true;
-    await this.exclusive(async () => {
-      await this.detachFor(new Error(reason));
-      this.from.unwatched = reason;
-    });
+    await this.exclusive(() => this.lapse(reason));
   }
 
   takeUp(): void {
     this.paused = false;
+    this.held = false;
     this.retryMs = shortestRetryMs;
     this.wake();
   }
@@ -118,6 +134,7 @@ export class CaptureSession {
             this.from.known = await handOverLeftovers(this.request, this.emit);
             prepared = true;
           }
+          if (this.follower && this.held) return await this.holdUp(this.follower);
           if (this.follower) await this.turn(this.follower);
           else {
             if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
@@ -137,7 +154,7 @@ export class CaptureSession {
       if (this.stopping) break;
       // What was heard of during the turn sets the wait back, and is looked at first.
       const heard = this.wait <= pauseMs;
-      if (this.spoolIsFull) await this.pause.wait(fullRetryMs);
+      if (this.spoolIsFull || this.held) await this.pause.wait(fullRetryMs);
       else if (!heard && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
         await this.rest(this.follower);
       else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
@@ -169,8 +186,19 @@ export class CaptureSession {
     }
   }
 
+  private async holdUp(follower: WalFollower): Promise<void> {
+    if (!(await logPastCap(follower, this.request))) return;
+    this.paused = true;
+    await this.lapse(outrunReason(this.request));
+  }
+
+  private async lapse(reason: string): Promise<void> {
+    await this.detachFor(new Error(reason));
+    this.from.unwatched = reason;
+  }
+
   private async recoverFrom(error: unknown): Promise<void> {
-    if (this.follower && isFullDisk(error) && !(await logPastCap(this.request))) {
+    if (this.follower && isFullDisk(error) && !(await logPastCap(this.follower, this.request))) {
       // The follower keeps the log, and reads on where it had to stop.
       this.spoolIsFull = true;
       this.tell(fullSpoolTrouble(this.request));
@@ -209,7 +237,7 @@ export class CaptureSession {
   private poke(): void {
     this.endRest();
     // Every write of the application would be a try.
-    if (this.spoolIsFull || this.wait <= this.request.tuning.pauseMs) return;
+    if (this.spoolIsFull || this.held || this.wait <= this.request.tuning.pauseMs) return;
     this.wait = this.request.tuning.pauseMs;
     this.pause.wake();
   }

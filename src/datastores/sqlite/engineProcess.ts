@@ -27,6 +27,10 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
     await session(capture).abandon(reason);
     return null;
   },
+  async hold({ capture }) {
+    session(capture).hold();
+    return null;
+  },
   async letGo({ capture, reason }) {
     await session(capture).letGo(reason);
     return null;

@@ -18,7 +18,10 @@ export interface CaptureTuning {
   idleRestartBytes: number;
   /** A foreign reader that keeps the WAL from being restarted for this long is told, ms. */
   heldTellMs: number;
-  /** Captured log that the archive does not take may grow to this; then capture lets go of the source until it does. */
+  /**
+   * Captured log that waits may grow to this. Then no more is read while the archive takes what waits, until the unread
+   * log has grown as much; where the archive takes nothing, capture lets go of the source at once.
+   */
   retainBytes: number;
   /** An archive that has not answered for this long is called hanging, ms. */
   hangMs: number;
@@ -74,6 +77,8 @@ export interface EngineCalls {
   detach: { arguments: { capture: string }; answer: null };
   fence: { arguments: { capture: string; restart: boolean }; answer: FenceReply };
   abandon: { arguments: { capture: string; reason: string }; answer: null };
+  /** Reads no more log for a while, and loses none. */
+  hold: { arguments: { capture: string }; answer: null };
   /** Lets go of the source, and takes it up again. What the log loses meanwhile is a gap. */
   letGo: { arguments: { capture: string; reason: string }; answer: null };
   takeUp: { arguments: { capture: string }; answer: null };

@@ -1,16 +1,19 @@
-/** What is done when the disk that captured log is written to has no room: the log waits where it is, up to a cap. */
-import { stat, statfs } from 'node:fs/promises';
+/**
+ * What is done when captured log cannot be written, because its disk has no room or as much waits for the archive as may:
+ * the log waits where it is, up to a cap.
+ */
+import { statfs } from 'node:fs/promises';
 import { Fault } from '../../errors.js';
 import type { AttachRequest } from './engineProtocol.js';
+import type { WalFollower } from './walFollower.js';
 
 export function isFullDisk(error: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException | null)?.code ?? '');
 }
 
-/** The log that is kept for want of room may grow as far as what waits in the spool may. */
-export async function logPastCap({ file, tuning }: AttachRequest): Promise<boolean> {
-  const { size } = await stat(`${file}-wal`).catch(() => ({ size: 0 }));
-  return size > tuning.retainBytes;
+/** The log that is not read for want of room may grow as far as what waits in the spool may. */
+export async function logPastCap(follower: WalFollower, { tuning }: AttachRequest): Promise<boolean> {
+  return (await follower.unreadBytes()) > tuning.retainBytes;
 }
 
 /** Room for a segment: with less it is not worth starting. */
@@ -24,10 +27,16 @@ export function fullSpoolTrouble({ spool }: AttachRequest): string {
 }
 
 export function pastCapReason({ tuning }: AttachRequest): string {
-  return (
-    'The disk of the captured log is full, and the write-ahead log grew past ' +
-    `${Math.ceil(tuning.retainBytes / (1 << 20))} MiB meanwhile, so capture let go of the database.`
-  );
+  return `The disk of the captured log is full, and ${letGoBecauseOf(tuning.retainBytes)}`;
+}
+
+/** Of an archive that takes log, but less than is written. */
+export function outrunReason({ tuning }: AttachRequest): string {
+  return `The archive takes less log than is written, and ${letGoBecauseOf(tuning.retainBytes)}`;
+}
+
+function letGoBecauseOf(retainBytes: number): string {
+  return `the write-ahead log grew by ${Math.ceil(retainBytes / (1 << 20))} MiB meanwhile, so capture let go of the database.`;
 }
 
 export function fullSpoolFault({ spool }: AttachRequest): Fault {

@@ -16,6 +16,13 @@ import { SegmentShipper } from './segmentShipper.js';
 import { abortable, SharedCalls } from './sharedCalls.js';
 import { discardSegment } from './spool.js';
 
+/** What a capture does with its source: reads its log; lets it wait where it is; lets go of it. */
+type Pace = 'follows' | 'is held' | 'let go';
+
+/** How much of the cap may wait when the source is taken up again; a short hold keeps the times of commits exact. */
+const HELD_UNTIL = 7 / 8;
+const LET_GO_UNTIL = 1 / 2;
+
 /** How long a capture that stops waits for the archive, ms. */
 const stopPatienceMs = 5000;
 
@@ -35,7 +42,7 @@ export class SqliteCapture implements LogCapture {
   private readonly shipper: SegmentShipper;
   /** Captured log that waits for the archive, bytes. */
   private waitingBytes = 0;
-  private paused = false;
+  private pace: Pace = 'follows';
   private readonly fences = new SharedCalls(() => this.archivedFence(false));
 
   private constructor(
@@ -52,7 +59,10 @@ export class SqliteCapture implements LogCapture {
       coveredTo: resume.coveredTo,
       continuation: parseContinuation(resume.continuation),
     };
-    this.shipper = new SegmentShipper(sink, tuning.hangMs, () => this.sink.health(this.health()));
+    this.shipper = new SegmentShipper(sink, tuning.hangMs, () => {
+      this.setPace();
+      this.sink.health(this.health());
+    });
   }
 
   static async start(
@@ -120,8 +130,8 @@ export class SqliteCapture implements LogCapture {
     const mine = ++this.attachment;
     this.abandoned = null;
     this.halted = false;
-    // A session begins unpaused, and with nothing to tell.
-    this.paused = false;
+    // A session begins by following, and with nothing to tell.
+    this.pace = 'follows';
     this.setNotice(null);
     this.engine.listen(this.instance.id, {
       event: (event) => this.enqueue(mine, event),
@@ -172,19 +182,28 @@ export class SqliteCapture implements LogCapture {
       .then(() => this.retain(-bytes));
   }
 
-  /** Counts captured log that waits, and lets go of the source while there is too much of it. */
   private retain(bytes: number): void {
     this.waitingBytes += bytes;
+    this.setPace();
+  }
+
+  /** Keeps captured log that waits for the archive from growing without end. */
+  private setPace(): void {
+    const { pace, waitingBytes } = this;
     const { retainBytes } = this.tuning;
-    if (!this.paused && this.waitingBytes > retainBytes) {
-      this.paused = true;
+    const capture = this.instance.id;
+    if (waitingBytes > retainBytes && this.shipper.trouble !== null && pace !== 'let go') {
+      this.pace = 'let go';
       const reason =
         `Captured log of more than ${Math.ceil(retainBytes / (1 << 20))} MiB waits for the archive, so capture let go of ` +
         'the database. It goes on by itself, with a new full backup if log was lost, once the archive takes the log again.';
-      this.engine.call('letGo', { capture: this.instance.id, reason }).catch(() => {});
-    } else if (this.paused && this.waitingBytes <= retainBytes / 2) {
-      this.paused = false;
-      this.engine.call('takeUp', { capture: this.instance.id }).catch(() => {});
+      this.engine.call('letGo', { capture, reason }).catch(() => {});
+    } else if (waitingBytes > retainBytes && pace === 'follows') {
+      this.pace = 'is held';
+      this.engine.call('hold', { capture }).catch(() => {});
+    } else if (waitingBytes <= (pace === 'is held' ? HELD_UNTIL : LET_GO_UNTIL) * retainBytes && pace !== 'follows') {
+      this.pace = 'follows';
+      this.engine.call('takeUp', { capture }).catch(() => {});
     }
   }
 

@@ -190,6 +190,11 @@ export class WalFollower {
     return this.reading.bytes;
   }
 
+  /** Of the log that was written and not read yet. */
+  async unreadBytes(): Promise<number> {
+    return this.reading.bytesAfter((await this.pins.state())?.frames ?? 0);
+  }
+
   /**
    * Lets the next writer restart the log: copies all of it into the database and leaves a soft pin. Where others are in
    * the way, writers or a reader of an older state, nothing is lost.

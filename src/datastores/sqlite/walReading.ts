@@ -34,6 +34,11 @@ export class WalReading {
     return this.frames * frameBytes(this.pageSize);
   }
 
+  /** Of a log of so many frames what was not read; all of it where it is shorter, for then it was restarted. */
+  bytesAfter(frames: number): number {
+    return (frames < this.frames ? frames : frames - this.frames) * frameBytes(this.pageSize);
+  }
+
   /** Whether a header is that of the life that is read. */
   isOf(header: WalHeader): boolean {
     return header.salt1 === this.epoch?.salt1 && header.salt2 === this.epoch.salt2;

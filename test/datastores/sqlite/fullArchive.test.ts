@@ -61,6 +61,62 @@ test('a full archive turns the capture red; past the cap it lets go of the log, 
   await capture.stop();
 });
 
+for (const outrun of [false, true]) {
+  const what = outrun ? 'lets go where the log outgrows the cap meanwhile' : 'loses nothing';
+  test(`a slow archive holds the capture up at the cap, which ${what}`, async (t) => {
+    const dir = await scratchDir(t);
+    const bench = await sqliteBench(t, dir, { capture: tuning });
+    const { archive, file } = bench;
+    const capture = await bench.capture();
+    await bench.backup(capture, 'base');
+    await capture.fence();
+    let take: () => void = () => {};
+    archive.takeAfter = new Promise((resolve) => {
+      take = resolve;
+    });
+    const spool = path.join(bench.instance.home, 'log-spool');
+    const kept = async () => {
+      let bytes = 0;
+      for (const name of await readdir(spool)) bytes += (await stat(path.join(spool, name))).size;
+      return bytes;
+    };
+    for (let i = 0; (await kept()) <= retainBytes; i++) {
+      assert.ok(i < 60, 'the cap was never reached');
+      await committed(t, bench, dir, `a${i}`, 20);
+    }
+    const truncate = async () => {
+      const asked = ask(t, 'run', file, 'PRAGMA busy_timeout=50', 'PRAGMA wal_checkpoint(TRUNCATE)');
+      const [, [row] = []] = await (asked as Promise<{ busy: number }[][]>);
+      return row?.busy === 0;
+    };
+    await committed(t, bench, dir, 'unread', 10);
+    for (let i = 0; outrun && !/takes less log.*let go/.test(capture.health().message ?? ''); i++) {
+      assert.ok(i < 60, 'the log was never let go');
+      await committed(t, bench, dir, `b${i}`, 20);
+    }
+    assert.equal(capture.health().healthy, !outrun, capture.health().message ?? '');
+    assert.equal(await truncate(), outrun, 'what is not read stays in the log, until it is let go');
+    if (outrun) {
+      await committed(t, bench, dir, 'lost', 5);
+      assert.ok(await truncate());
+    }
+    assert.ok((await kept()) < 2 * retainBytes, `${await kept()} bytes are kept`);
+
+    archive.takeAfter = null;
+    take();
+    await attached(capture);
+    await until('it is healthy', () => capture.health().healthy);
+    const reasons = archive.stretches.slice(1).map(({ reason }) => reason);
+    if (outrun) {
+      assert.match(reasons.join(), /^The archive takes less log than is written.*let go of the database\.$/);
+      await bench.backup(capture, 'base-2');
+    } else assert.deepEqual(reasons, []);
+    await committed(t, bench, dir, 'after', 5);
+    await assertNewestIsExact(t, bench, capture, 'newest');
+    await capture.stop();
+  });
+}
+
 test('an archive that hangs turns the capture red, and a capture can be stopped all the same', async (t) => {
   const dir = await scratchDir(t);
   const bench = await sqliteBench(t, dir, { capture: { ...tuning, retainBytes: 1 << 30, hangMs: 20 } });
