@@ -26,11 +26,11 @@ export function chooseWindow(at: Instant, facts: PlanningFacts): StretchWindow {
   throw refusal(at, facts);
 }
 
-/** Where the recoverable time ends; for a recovery to the latest point. */
-export function latestPoint(facts: PlanningFacts): Instant {
+/** The window whose end is the latest point; an instant that two windows share would lead into the one before. */
+export function latestWindow(facts: PlanningFacts): StretchWindow {
   const latest = facts.windows.at(-1);
   if (!latest) throw refusal(null, facts);
-  return latest.to;
+  return latest;
 }
 
 /** True where a target is not covered yet but may be once the archive has caught up with the source. */

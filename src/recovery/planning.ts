@@ -14,7 +14,7 @@ import {
   chooseWindow,
   composePlan,
   type LogToReplay,
-  latestPoint,
+  latestWindow,
   mayBecomeCovered,
   type PlanningFacts,
   refusal,
@@ -66,7 +66,7 @@ export async function planToEnd(
   datastore: Datastore,
   instance: InstanceRecord,
 ): Promise<{ plan: RecoveryPlan; at: Instant }> {
-  const at = latestPoint(await gatherFacts(options, instance));
+  const { to: at } = latestWindow(await gatherFacts(options, instance));
   const target = { pointInTime: at, position: null };
   return { at, plan: await planRecovery({ ...options, cover: async () => false }, datastore, instance, target) };
 }
@@ -126,8 +126,8 @@ async function cutAtInstant(
     await options.cover(instance.id, pointInTime);
     facts = await gatherFacts(options, instance);
   }
-  const at = pointInTime ?? latestPoint(facts);
-  const { stretchId } = chooseWindow(at, facts);
+  const { stretchId, to } = pointInTime === null ? latestWindow(facts) : chooseWindow(pointInTime, facts);
+  const at = pointInTime ?? to;
   const stretch = facts.stretches.find(({ id }) => id === stretchId);
   if (!stretch) throw new Fault('INTERNAL', `no stretch ${stretchId}`);
   const { read } = options.catalog;

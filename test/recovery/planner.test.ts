@@ -12,7 +12,7 @@ import {
   chooseWindow,
   composePlan,
   type LogToReplay,
-  latestPoint,
+  latestWindow,
   mayBecomeCovered,
   type PlanningFacts,
   refusalOfPosition,
@@ -82,8 +82,10 @@ test('an instant in two windows means the earlier stretch, so that later log nev
 });
 
 test('the latest point is the end of the last window', () => {
-  assert.equal(latestPoint(facts([window(100, 200), window(300, 400)])), at(400));
-  assert.throws(() => latestPoint(facts([])), refused('NO_BACKUP'));
+  assert.equal(latestWindow(facts([window(100, 200), window(300, 400)])).to, at(400));
+  const newer = { ...window(200, 200), stretchId: 'newer' };
+  assert.equal(latestWindow(facts([window(100, 200), newer])), newer, 'also where both end with the same instant');
+  assert.throws(() => latestWindow(facts([])), refused('NO_BACKUP'));
 });
 
 test('a fence is worth asking for only between the end of coverage and now', () => {

@@ -91,7 +91,8 @@ export async function attachPoint(
     }
   }
   const generation = (known?.generation ?? 0) + 1;
-  const axis = Math.max(known?.coveredTo ?? 0, known?.continuation?.axis ?? 0);
+  // No instant may belong to two generations, not even where the clock was set back before the times given.
+  const axis = known ? Math.max(known.coveredTo, known.continuation?.axis ?? 0) + 1 : 0;
   const newStretch = { generation, first: known === null, reason, at: Date.now() * 1000 };
   const start = { ...found, generation, ordinal: 0, epochStart: 0, seenLo: 0, axis, newStretch };
   // What the database file holds already needs no log; anything else is read from the log's first frame on, so that

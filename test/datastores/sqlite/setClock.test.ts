@@ -45,7 +45,8 @@ for (const [name, shift] of [
     const events: SessionEvent[] = [];
     const from = { known: null, gap: null, unwatched: null };
     const follower = await attachFollower(request, from, (event) => events.push(event), clock);
-    t.after(() => follower.close());
+    let following = follower;
+    t.after(() => following.close());
     // What each fence answered, and how many transactions an instant of its window keeps.
     const told: { coveredTo: number; ordinal: number }[] = [];
     for (const next of [0, shift, shift, 0, 0]) {
@@ -55,6 +56,15 @@ for (const [name, shift] of [
       assert.ok(coveredTo >= axis, 'what was given a time is covered');
       told.push({ coveredTo, ordinal });
     }
+    const known = await follower.abandon();
+    // No transaction is found that would get a later time.
+    await ask(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');
+    offset = -hourMillis;
+    following = await attachFollower(request, { known, gap: 'log was lost', unwatched: null }, () => {}, clock);
+    const begun = await following.fence();
+    assert.equal(begun.generation, known.generation + 1);
+    const first = Math.min(begun.coveredTo, begun.axis);
+    assert.ok(first > known.coveredTo, 'no instant belongs to two generations');
     const times: SegmentTransaction[] = [];
     for (const event of events)
       if (event.type === 'sealed') times.push(...(await sealedHead(event.sealed)).transactions);
