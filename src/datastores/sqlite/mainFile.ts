@@ -58,6 +58,8 @@ const checkpointLookMs = 2;
 /** What a check asks of the log. */
 export interface CheckedLog {
   state(): Promise<LogState | null>;
+  /** How many frames the checkpoint that began last set out to have copied. */
+  attempted(): number;
   /** That nobody else is copying; copies what it can itself. */
   idle(): Promise<boolean>;
 }
@@ -78,7 +80,7 @@ export class MainFile {
   /**
    * Proves that only checkpoints wrote since the last call; `before` is a state asked for before the call. Where nothing can
    * be copied (`soft`, see walPins) nothing may have been written at all. Elsewhere a checkpoint that runs just now is given
-   * time.
+   * time, and one that died with its program in the middle is finished.
    *
    * What this cannot tell is a foreign write between two calls with a checkpoint between them, too.
    * @throws BrokenLog
@@ -109,7 +111,8 @@ export class MainFile {
       if (await counted()) return true;
     }
     // The question copies too, so that from here on the count proves nothing.
-    return (await log.idle()) ? false : null;
+    const begun = log.attempted() > this.copied;
+    return (await log.idle()) ? begun : null;
   }
 
   /** The log has a new life, of which nothing is copied. */

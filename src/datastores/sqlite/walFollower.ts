@@ -289,6 +289,7 @@ export class WalFollower {
   private async checkMain(before: LogState): Promise<void> {
     await this.main.check(before, this.soft, {
       state: () => this.pins.state(),
+      attempted: () => this.pins.attempted(),
       idle: () => this.pins.checkpoint(),
     });
   }

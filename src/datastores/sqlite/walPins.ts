@@ -9,6 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Connection, fileUri, isBusy } from './connection.js';
+import { WalIndex } from './walIndex.js';
 
 /** What SQLite says of the log, as its own wal-index has it. */
 export interface LogState {
@@ -25,13 +26,16 @@ export class WalPins {
   private writer: Connection | null = null;
   private current = 0;
   private pinned = [false, false];
+  private readonly index: WalIndex;
 
   private constructor(
     private readonly file: string,
     private checkpointer: Connection | null,
     /** One of them holds the pin; every other connection is opened when it is needed. */
     private readonly pins: [Connection | null, Connection | null],
-  ) {}
+  ) {
+    this.index = new WalIndex(`${file}-shm`);
+  }
 
   static async open(file: string): Promise<WalPins> {
     // The pins are read-only: the last connection that closes would copy and delete the log, a read-only one cannot.
@@ -62,6 +66,11 @@ export class WalPins {
   async checkpoint(): Promise<boolean> {
     const [answer] = await (await this.asking()).all('PRAGMA wal_checkpoint=PASSIVE');
     return answer?.busy === 0;
+  }
+
+  /** How many frames the checkpoint that began last set out to have copied, whatever became of it. */
+  attempted(): number {
+    return this.index.attempted();
   }
 
   async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
@@ -127,6 +136,7 @@ export class WalPins {
   /** The pins go last, see open. */
   async close(): Promise<void> {
     for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection?.close();
+    this.index.close();
   }
 
   /** Closes what a database at rest does not need; it is opened again when it is. */

@@ -3,7 +3,7 @@
  * must never go on in the same generation then, because the log after it would be laid over another content.
  */
 import assert from 'node:assert/strict';
-import { copyFile, rename, rm, stat, truncate, utimes } from 'node:fs/promises';
+import { copyFile, open, rename, rm, stat, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { LogCapture } from '../../../src/datastores/datastore.js';
@@ -11,7 +11,7 @@ import { frameBytes } from '../../../src/datastores/sqlite/walFormat.js';
 import { scratchDir } from '../../support/scratch.js';
 import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
 import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';
-import { ask, until } from '../../support/sqlitePrograms.js';
+import { ask, start, until } from '../../support/sqlitePrograms.js';
 
 interface World {
   t: TestContext;
@@ -231,3 +231,43 @@ async function assertOverwriteEndsGeneration(
 
 test('a file that is overwritten in place under a running capture', (t) => assertOverwriteEndsGeneration(t, putOver));
 test('a file that another one is moved over under a running capture', (t) => assertOverwriteEndsGeneration(t, rename));
+
+test('a program that is killed in the middle of a checkpoint is no stranger, and hides none that comes later', async (t) => {
+  const dir = await scratchDir(t);
+  // Nobody else finishes the checkpoint meanwhile.
+  const bench = await sqliteBench(t, dir, { capture: { pollMs: 300, restartBytes: 1 << 30 } });
+  const { archive, file } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const many = 'WITH RECURSIVE many (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM many LIMIT 20000)';
+  const state = async (how: string) => {
+    const [[row] = []] = await ask<{ log: number; checkpointed: number }[][]>(t, 'run', file, `PRAGMA ${how}`);
+    return row ?? { log: 0, checkpointed: 0 };
+  };
+  const modified = async () => (await stat(file, { bigint: true })).mtimeNs;
+  let killed = 0;
+  for (let i = 0; killed < 3; i++) {
+    assert.ok(i < 20, 'no checkpoint was caught in the middle');
+    const bulk = `CREATE TABLE bulk${i} AS ${many} SELECT randomblob(1000) FROM many`;
+    await ask(t, 'run', file, 'PRAGMA wal_autocheckpoint=0', bulk);
+    await capture.fence();
+    const before = await modified();
+    const program = start(t, 'run', file, 'PRAGMA wal_checkpoint(PASSIVE)');
+    await until('it copies', async () => (await modified()) !== before);
+    program.child.kill('SIGKILL');
+    await assert.rejects(program.done);
+    const { log, checkpointed } = await state('wal_checkpoint=NOOP');
+    if (checkpointed < log) killed += 1;
+    await capture.fence();
+  }
+  assert.equal(archive.stretches.length, 1, JSON.stringify(archive.stretches));
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  await state('wal_checkpoint(PASSIVE)');
+  await capture.fence();
+  const foreign = await open(file, 'r+');
+  await foreign.write(await foreign.read(Buffer.alloc(512), 0, 512, 0).then(({ buffer }) => buffer), 0, 512, 0);
+  await foreign.close();
+  await until('a new generation begins', () => archive.stretches.length >= 2);
+  assert.match(archive.stretches[1]?.reason ?? '', /not SQLite/);
+  await capture.stop();
+});
