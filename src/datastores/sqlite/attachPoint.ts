@@ -65,7 +65,7 @@ export async function attachPoint(
   }
   const epoch = state.frames > 0 ? await wal.header() : null;
   if (state.frames > 0 && !epoch) throw new Error('the header of the write-ahead log is damaged');
-  const file = await markOf(request.file);
+  const file = markOf(request.file);
   const { frames: logFrames, copied } = state;
   const found = { pageSize, dbPages, epoch, soft: copied === logFrames, logFrames, copied, file };
   let reason = gap ?? (known ? (unwatched ?? lostLog) : 'The capture of this database began.');

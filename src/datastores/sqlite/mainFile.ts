@@ -4,11 +4,11 @@
  * the log captured from then on would continue something else. The note kept in the spool tells the same over an outage.
  */
 import { type BigIntStats, statSync } from 'node:fs';
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokenLog } from './walFile.js';
-import type { LogState } from './walPins.js';
+import type { LogState } from './walIndex.js';
 
 /** What identifies the content of a file as far as the filesystem tells; decimal text, to be kept as JSON. */
 export interface FileMark {
@@ -25,14 +25,19 @@ const coarsestTickNanos = 20_000_000n;
 const coarsestSecondNanos = 2_100_000_000n;
 const nanosPerSecond = 1_000_000_000n;
 
-export async function markOf(file: string): Promise<FileMark> {
-  return asMark(await stat(file, { bigint: true }));
+export function markOf(file: string): FileMark {
+  return asMark(statSync(file, { bigint: true }));
+}
+
+export function markIfThere(file: string): FileMark | null {
+  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return found ? asMark(found) : null;
 }
 
 /** Whether a file is as it was marked; cheaper than marking it anew, for files that are looked at all the time. */
 export function isStill(file: string, mark: FileMark): boolean {
-  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
-  return found !== undefined && sameContent(asMark(found), mark);
+  const found = markIfThere(file);
+  return found !== null && sameContent(found, mark);
 }
 
 function asMark({ ino, size, mtimeNs, ctimeNs }: BigIntStats): FileMark {
@@ -86,7 +91,7 @@ export class MainFile {
    * @throws BrokenLog
    */
   async check(before: LogState, soft: boolean, log: CheckedLog): Promise<void> {
-    const now = await markOf(this.file);
+    const now = markOf(this.file);
     if (now.inode !== this.mark.inode) throw new BrokenLog('the database file was replaced by another one');
     const written = now.modifiedNanos !== this.mark.modifiedNanos || now.size !== this.mark.size;
     if (written && before.copied <= this.copied) {

@@ -2,7 +2,7 @@
  * A database at rest: while neither its log nor its file changes nothing can be committed, and a glance at two inodes is
  * enough. And the note of where all was at rest, by which a later capture proves that nothing was lost.
  */
-import { type FileMark, isSettled, isStill, markOf } from './mainFile.js';
+import { type FileMark, isSettled, isStill, markIfThere } from './mainFile.js';
 import { saveRest } from './restMark.js';
 import type { FollowerParts } from './walFollower.js';
 
@@ -30,7 +30,7 @@ export class RestWatch {
   async quieten(soft: boolean): Promise<void> {
     const { pins, reading } = this.parts;
     const main = this.parts.main.settledMark();
-    const wal = await markOf(this.parts.wal.path).catch(() => null);
+    const wal = markIfThere(this.parts.wal.path);
     if (!main || !wal || !isSettled(wal)) return;
     if (wal.size !== '0') {
       const header = await this.parts.wal.header();

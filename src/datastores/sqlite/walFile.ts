@@ -2,7 +2,7 @@
  * Reads a `-wal` file by plain file operations, which is safe: SQLite puts no locks on it. (Opening and closing the main
  * database file or `-shm` that way would drop this process's locks on them; nothing here ever does.)
  */
-import { constants } from 'node:fs';
+import { constants, readSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { SpareBuffers } from '../spareBuffers.js';
 import {
@@ -21,6 +21,8 @@ import {
 export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
+/** So little of what was just written is read at once: the way to another thread and back would cost ten times as much. */
+const atOnceBytes = 64 << 10;
 
 /** For runs of frames, shared by all logs: few are read at the same time. */
 const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
@@ -35,8 +37,7 @@ export class WalFile {
   async header(): Promise<WalHeader | null> {
     if (!this.handle && !(await this.open())) return null;
     const bytes = Buffer.alloc(walHeaderBytes);
-    const { bytesRead } = (await this.handle?.read(bytes, 0, walHeaderBytes, 0)) ?? { bytesRead: 0 };
-    return parseWalHeader(bytes.subarray(0, bytesRead));
+    return parseWalHeader(bytes.subarray(0, await this.read(bytes, 0)));
   }
 
   /** Whether the name still leads to the file that is open. */
@@ -83,8 +84,7 @@ export class WalFile {
   async hasFrameAfter(log: WalHeader, frames: number): Promise<boolean> {
     const bytes = Buffer.alloc(frameHeaderBytes);
     const at = walHeaderBytes + frames * frameBytes(log.pageSize);
-    const { bytesRead } = (await this.handle?.read(bytes, 0, bytes.length, at)) ?? { bytesRead: 0 };
-    if (bytesRead === 0) return false;
+    if ((await this.read(bytes, at)) === 0) return false;
     const frame = parseFrameHeader(bytes, 0);
     return frame.salt1 === log.salt1 || frame.salt2 === log.salt2;
   }
@@ -116,11 +116,15 @@ export class WalFile {
 
   private async readExactly(bytes: Buffer, position: number): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
-      const { bytesRead } = (await this.handle?.read(bytes, done, bytes.length - done, position + done)) ?? {
-        bytesRead: 0,
-      };
-      if (bytesRead === 0) throw new BrokenLog('the write-ahead log is shorter than SQLite says');
-      done += bytesRead;
+      const read = await this.read(bytes.subarray(done), position + done);
+      if (read === 0) throw new BrokenLog('the write-ahead log is shorter than SQLite says');
+      done += read;
     }
+  }
+
+  private async read(bytes: Buffer, position: number): Promise<number> {
+    if (!this.handle) return 0;
+    if (bytes.length <= atOnceBytes) return readSync(this.handle.fd, bytes, 0, bytes.length, position);
+    return (await this.handle.read(bytes, 0, bytes.length, position)).bytesRead;
   }
 }

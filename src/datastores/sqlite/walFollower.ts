@@ -14,7 +14,8 @@ import { RestWatch } from './restWatch.js';
 import type { SegmentWriter } from './segmentWriter.js';
 import { BrokenLog, type WalFile } from './walFile.js';
 import type { WalHeader } from './walFormat.js';
-import type { LogState, WalPins } from './walPins.js';
+import type { LogState } from './walIndex.js';
+import type { WalPins } from './walPins.js';
 import type { WalReading } from './walReading.js';
 
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */

@@ -9,7 +9,7 @@ export const frameHeaderBytes = 24;
 
 const magic = 0x377f0682;
 const formatVersion = 3_007_000;
-const hostIsBigEndian = endianness() === 'BE';
+export const hostIsBigEndian = endianness() === 'BE';
 
 /** The running checksum: it covers the log's header and every frame up to a point, so equal sums mean equal history. */
 export interface WalSum {

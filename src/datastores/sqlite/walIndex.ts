@@ -1,38 +1,77 @@
 /**
- * What a log's `-shm` file says and no statement of SQLite answers. The layout is the one published at
+ * What a log's `-shm` file says: SQLite's own count of what is committed, which costs a single read here and some forty
+ * times as much as a statement, and what no statement answers. The layout is the one published at
  * https://www.sqlite.org/walformat.html#the_wal_index_file_format; its numbers are in the machine's own byte order.
  *
  * POSIX drops all of a process's locks on a file when any descriptor of it is closed, and SQLite's locks are on this
  * file: it stays open from the first question on, until every connection of this process is closed.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { addToSum, hostIsBigEndian } from './walFormat.js';
+
+/** What SQLite says of the log. */
+export interface LogState {
+  /** Frames of committed transactions in the log; a commit is visible to others exactly when it is counted here. */
+  frames: number;
+  /** How many of them are in the database file. */
+  copied: number;
+}
 
 const formatVersion = 3_007_000;
-const versionAt = 0;
-const attemptedAt = 32;
-/** Of 32-bit numbers: two headers of 48 bytes each, then 40 bytes about checkpoints. */
-const headNumbers = 34;
+/** Places in 32-bit numbers: the header stands there twice, then comes what is known of checkpoints. */
+const headerNumbers = 12;
+const frames = 4;
+const sumOfHeader = 10;
+const copied = 2 * headerNumbers;
+const attempted = copied + 8;
+const allNumbers = attempted + 2;
+/** Of the first header, in bytes. */
+const initialized = 12;
 
 export class WalIndex {
   private descriptor: number | null = null;
-  private readonly head = new Uint32Array(headNumbers);
+  private readonly numbers = new Uint32Array(allNumbers);
+  private readonly bytes = new Uint8Array(this.numbers.buffer);
 
   constructor(private readonly file: string) {}
+
+  /**
+   * Null where only SQLite itself can answer: while a process is writing the header, or died while it did, and where the
+   * file is none that this knows. As SQLite does it (walIndexTryHdr): writers change the second header before the first
+   * one, so that two equal ones with a fitting checksum are what some commit left.
+   */
+  state(): LogState | null {
+    const { numbers } = this;
+    if (!this.read() || this.bytes[initialized] !== 1) return null;
+    for (let i = 0; i < headerNumbers; i++) if (numbers[i] !== numbers[headerNumbers + i]) return null;
+    const sum = { a: 0, b: 0 };
+    addToSum(sum, this.bytes, 0, 4 * sumOfHeader, hostIsBigEndian);
+    if (sum.a !== numbers[sumOfHeader] || sum.b !== numbers[sumOfHeader + 1]) return null;
+    return { frames: numbers[frames] ?? 0, copied: numbers[copied] ?? 0 };
+  }
 
   /**
    * How many frames of the log's present life the last checkpoint set out to have copied, which it says before it copies
    * the first one. More than are copied while one runs, and after it died in the middle.
    */
   attempted(): number {
-    this.descriptor ??= openSync(this.file, 'r');
-    const { head } = this;
-    const read = readSync(this.descriptor, head, 0, head.byteLength, 0);
-    return read === head.byteLength && head[versionAt] === formatVersion ? (head[attemptedAt] ?? 0) : 0;
+    return this.read() ? (this.numbers[attempted] ?? 0) : 0;
   }
 
   /** Only after the last connection of this process. */
   close(): void {
     if (this.descriptor !== null) closeSync(this.descriptor);
     this.descriptor = null;
+  }
+
+  /** False where there is no such file, or none that this knows. */
+  private read(): boolean {
+    try {
+      this.descriptor ??= openSync(this.file, 'r');
+    } catch {
+      return false;
+    }
+    const read = readSync(this.descriptor, this.numbers, 0, this.numbers.byteLength, 0);
+    return read === this.numbers.byteLength && this.numbers[0] === formatVersion;
   }
 }

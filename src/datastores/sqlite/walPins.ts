@@ -9,15 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Connection, fileUri, isBusy } from './connection.js';
-import { WalIndex } from './walIndex.js';
-
-/** What SQLite says of the log, as its own wal-index has it. */
-export interface LogState {
-  /** Frames of committed transactions in the log; a commit is visible to others exactly when it is counted here. */
-  frames: number;
-  /** How many of them are in the database file. */
-  copied: number;
-}
+import { type LogState, WalIndex } from './walIndex.js';
 
 /** What a connection that only holds on to the log needs to keep of the database. */
 const cachedPages = 2;
@@ -48,8 +40,13 @@ export class WalPins {
     }
   }
 
-  /** Asks SQLite without touching anything (`NOOP` takes no lock). Null where the database is not in WAL mode. */
+  /** Without touching anything. Null where the database is not in WAL mode. */
   async state(): Promise<LogState | null> {
+    return this.index.state() ?? (await this.askedState());
+  }
+
+  /** Asks SQLite, which rebuilds the wal-index where it has to; `NOOP` takes no lock. */
+  private async askedState(): Promise<LogState | null> {
     for (let attempt = 1; ; attempt++) {
       const answer = logState(await (await this.asking()).all('PRAGMA wal_checkpoint=NOOP'));
       // Busy means that a process is rebuilding the wal-index: a matter of milliseconds.

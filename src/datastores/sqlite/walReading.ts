@@ -3,7 +3,7 @@ import type { AttachPoint } from './attachPoint.js';
 import type { SegmentWriter } from './segmentWriter.js';
 import { BrokenLog, type WalFile } from './walFile.js';
 import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from './walFormat.js';
-import type { LogState } from './walPins.js';
+import type { LogState } from './walIndex.js';
 
 export class WalReading {
   readonly pageSize: number;
