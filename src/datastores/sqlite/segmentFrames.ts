@@ -3,7 +3,8 @@ import type { ByteReader } from './byteReader.js';
 import { BadSegment, type SegmentHead } from './segmentFormat.js';
 import { checkFrame, frameBytes, type WalIdentity, type WalSum } from './walFormat.js';
 
-const batchBytes = 1 << 20;
+/** Frames are proved so many bytes at a time; more than the largest one has. */
+export const batchBytes = 1 << 20;
 
 /** Whole frames, one after another, the first of them number `first` of the segment. */
 export interface FrameBatch {

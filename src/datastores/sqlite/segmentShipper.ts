@@ -3,7 +3,7 @@ import { Fault } from '../../errors.js';
 import { instant } from '../../instant.js';
 import type { LogSink } from '../datastore.js';
 import { position } from './position.js';
-import { BadSegment } from './segmentFormat.js';
+import { BadSegment, type SegmentHead } from './segmentFormat.js';
 import { discardSegment, type SealedSegment } from './spool.js';
 import { sealedBytes, sealedHead } from './spooledSegments.js';
 import { WakeablePause } from './wakeablePause.js';
@@ -32,9 +32,9 @@ export class SegmentShipper {
   /** Does not return until the archive has the segment, unless it is damaged or the capture ends. */
   async ship(sealed: SealedSegment): Promise<'archived' | 'damaged' | 'kept'> {
     let damage: BadSegment | null = null;
-    const notingDamage = async function* () {
+    const notingDamage = async function* (head: SegmentHead) {
       try {
-        yield* sealedBytes(sealed);
+        yield* sealedBytes(sealed, head);
       } catch (error) {
         if (error instanceof BadSegment) damage = error;
         throw error;
@@ -43,7 +43,8 @@ export class SegmentShipper {
     try {
       await this.insist(async () => {
         try {
-          const { transactions } = await sealedHead(sealed);
+          const head = await sealedHead(sealed);
+          const { transactions } = head;
           let told = 0;
           for (const { tLo, tHi } of transactions) {
             if (tHi === told || tLo === 0 || tHi - tLo <= widestBracket) continue;
@@ -59,7 +60,7 @@ export class SegmentShipper {
             lastCommitAt: transactions.at(-1) ? instant(transactions.at(-1)?.tHi ?? 0) : null,
             coveredTo: instant(sealed.coveredTo),
             continuation: { ...sealed.continuation, sum: { ...sealed.continuation.sum } },
-            open: notingDamage,
+            open: () => notingDamage(head),
           });
         } catch (error) {
           if (error instanceof BadSegment) damage = error;

@@ -1,12 +1,12 @@
 /** Captured log read back from the spool, proved: on its way to the archive, or after the process that wrote it ended. */
-import { createReadStream } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { JsonObject } from '../../errors.js';
+import { SpareBuffers } from '../spareBuffers.js';
 import { ByteReader } from './byteReader.js';
 import { BadSegment, encodeHead, type SegmentHead } from './segmentFormat.js';
-import { provenFrames } from './segmentFrames.js';
+import { batchBytes, type FrameBatch, provenFrames } from './segmentFrames.js';
 import { discardSegment, type IndexLine, type SealedSegment, writeSeal } from './spool.js';
 import { frameBytes, parseFrameHeader, type WalSum } from './walFormat.js';
 
@@ -21,17 +21,11 @@ export async function sealedHead(sealed: SealedSegment): Promise<SegmentHead> {
 
 /**
  * The plain bytes of a sealed piece in the archive's format, proved while they pass: what the disk spoilt must not
- * reach the archive. @throws BadSegment
+ * reach the archive. Each chunk is valid until the next one is asked for. @throws BadSegment
  */
-export async function* sealedBytes(sealed: SealedSegment): AsyncGenerator<Buffer> {
-  const head = await sealedHead(sealed);
+export async function* sealedBytes(sealed: SealedSegment, head: SegmentHead): AsyncGenerator<Buffer> {
   yield encodeHead(head);
-  const source = createReadStream(`${sealed.file}.frames`, { highWaterMark: 1 << 20 });
-  try {
-    for await (const batch of provenFrames(head, new ByteReader(source))) yield batch.bytes;
-  } finally {
-    source.destroy();
-  }
+  for await (const batch of spooledFrames(sealed.file, head)) yield batch.bytes;
 }
 
 /**
@@ -63,18 +57,15 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
   const head = await readIndex(file);
   if (!head || head.transactions.length === 0) return null;
   const size = frameBytes(head.pageSize);
-  const source = createReadStream(`${file}.frames`, { highWaterMark: 1 << 20 });
   let sum: WalSum = { a: 0, b: 0 };
   try {
-    for await (const batch of provenFrames(head, new ByteReader(source))) {
+    for await (const batch of spooledFrames(file, head)) {
       sum = parseFrameHeader(batch.bytes, (batch.count - 1) * size).sum;
     }
   } catch (error) {
     // An index line is written after its frames, so this is the machine's crash: nothing here can be relied upon.
     if (error instanceof BadSegment) return null;
     throw error;
-  } finally {
-    source.destroy();
   }
   const epoch = head.epochs.at(-1);
   const lastTransaction = head.transactions.at(-1);
@@ -115,14 +106,39 @@ async function readIndex(file: string): Promise<SegmentHead | null> {
 async function readPageNumbers(file: string, frames: number, size: number): Promise<Uint32Array> {
   const available = Math.floor(((await stat(file)).size ?? 0) / size);
   const pages = new Uint32Array(Math.min(frames, available));
-  const source = createReadStream(file, { highWaterMark: 1 << 20 });
-  const reader = new ByteReader(source);
-  const perBatch = Math.max(1, Math.floor((1 << 20) / size));
-  for (let at = 0; at < pages.length; at += perBatch) {
-    const count = Math.min(perBatch, pages.length - at);
-    const bytes = await reader.exactly(count * size);
-    for (let i = 0; i < count; i++) pages[at + i] = bytes.readUInt32BE(i * size);
+  let page = 0;
+  for await (const bytes of wholeFrames(file, size)) {
+    for (let at = 0; at < bytes.length && page < pages.length; at += size) pages[page++] = bytes.readUInt32BE(at);
+    if (page === pages.length) break;
   }
-  source.destroy();
   return pages;
+}
+
+async function* spooledFrames(file: string, head: SegmentHead): AsyncGenerator<FrameBatch> {
+  const reader = new ByteReader(wholeFrames(`${file}.frames`, frameBytes(head.pageSize)));
+  try {
+    yield* provenFrames(head, reader);
+  } finally {
+    await reader.close();
+  }
+}
+
+/** Of each piece on its way to the archive one; few databases have one at the same time. */
+const chunks = new SpareBuffers(batchBytes, 4);
+
+/** In chunks of whole frames, as they are asked for; each is valid until the next one is. */
+async function* wholeFrames(file: string, size: number): AsyncGenerator<Buffer> {
+  const handle = await open(file, 'r');
+  const chunk = chunks.take();
+  try {
+    const whole = chunk.subarray(0, Math.floor(chunk.length / size) * size);
+    for (let at = 0; ; at += whole.length) {
+      const { bytesRead } = await handle.read(whole, 0, whole.length, at);
+      if (bytesRead > 0) yield whole.subarray(0, bytesRead);
+      if (bytesRead < whole.length) return;
+    }
+  } finally {
+    chunks.give(chunk);
+    await handle.close();
+  }
 }
