@@ -68,30 +68,42 @@ export class SegmentWriter {
     times: { tLo: number; tHi: number },
   ): Promise<void> {
     const size = frameBytes(this.pageSize);
-    let start = 0;
     this.taken = 0;
-    const keep = async (to: number) => {
+    while (this.taken < headers.length) {
+      const start = this.taken;
       const before = start === 0 ? sum : (headers[start - 1]?.sum ?? sum);
       const segment = await this.segmentFor(epoch, walFrames + start, before);
+      const to = this.endOfRun(segment, headers, start);
+      // A write for each transaction would cost more than all else that is done with small ones.
       await segment.append(bytes.subarray(start * size, to * size));
-      this.unfinished += to - start;
-      start = to;
+      for (let i = start; i < to; i++) this.count(segment, epoch, walFrames + i + 1, headers[i], times);
       this.taken = to;
-      return segment;
-    };
-    for (const [i, header] of headers.entries()) {
-      if (header.dbPages === 0) continue;
-      const segment = await keep(i + 1);
-      segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
-      this.unfinished = 0;
-      this.ordinal++;
-      this.axis = Math.max(this.axis, times.tHi);
-      const { salt1, salt2 } = epoch;
-      const frames = walFrames + i + 1;
-      this.end = { version: 1, pageSize: this.pageSize, salt1, salt2, frames, sum: header.sum, axis: this.axis };
       if (segment.bytes >= this.request.tuning.sealBytes) await this.seal();
     }
-    if (start < headers.length) await keep(headers.length);
+  }
+
+  /** After the transaction that fills the segment, or else after the last frame. */
+  private endOfRun(segment: OpenSegment, headers: FrameHeader[], start: number): number {
+    const fits = Math.ceil((this.request.tuning.sealBytes - segment.bytes) / frameBytes(this.pageSize));
+    for (let i = Math.max(start, start + fits - 1); i < headers.length; i++) if (headers[i]?.dbPages) return i + 1;
+    return headers.length;
+  }
+
+  /** A frame that is in the segment, the `frames`th of the log's life. */
+  private count(
+    segment: OpenSegment,
+    { salt1, salt2 }: WalHeader,
+    frames: number,
+    header: FrameHeader | undefined,
+    times: { tLo: number; tHi: number },
+  ): void {
+    this.unfinished++;
+    if (!header?.dbPages) return;
+    segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
+    this.unfinished = 0;
+    this.ordinal++;
+    this.axis = Math.max(this.axis, times.tHi);
+    this.end = { version: 1, pageSize: this.pageSize, salt1, salt2, frames, sum: header.sum, axis: this.axis };
   }
 
   async flush(): Promise<void> {
