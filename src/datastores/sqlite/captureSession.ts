@@ -30,6 +30,13 @@ const longestRetryMs = 5000;
 /** How often is looked whether log that has to wait outgrows its cap, and a full disk is tried again. */
 const fullRetryMs = 1000;
 const idleMs = 2000;
+/**
+ * After so many looks in a row that found something, nothing needs to be heard of any more: the system tells of each single
+ * write, which costs the application that writes more than the looks do.
+ */
+const busyLooks = 50;
+/** When looks that find nothing are so far apart, it is to be heard again. */
+const listenAgainMs = 32;
 
 export class CaptureSession {
   private follower: WalFollower | null = null;
@@ -50,6 +57,8 @@ export class CaptureSession {
   private wait: number;
   // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
   private lastFound = performance.now();
+  /** How many of the last looks, without a break, found something. */
+  private foundInRow = 0;
   private lastSlowPoll = Number.NEGATIVE_INFINITY;
   private retryMs = shortestRetryMs;
   private readonly restarts: RestartSchedule;
@@ -155,12 +164,12 @@ export class CaptureSession {
       // What was heard of during the turn sets the wait back, and is looked at first.
       const heard = this.wait <= pauseMs;
       if (this.spoolIsFull || this.held) await this.pause.wait(fullRetryMs);
-      else if (!heard && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
+      else if (!heard && this.watcher && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
         await this.rest(this.follower);
       else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
-      this.watcher?.close();
+      this.unwatch();
       await this.follower?.rest(lockPatienceMs).catch((error: Error) => this.tell(error.message));
       await this.follower?.close();
       this.follower = null;
@@ -175,6 +184,7 @@ export class CaptureSession {
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
+    this.listen(found);
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
@@ -211,8 +221,7 @@ export class CaptureSession {
     const message = error instanceof Error ? error.message : String(error);
     const follower = this.follower;
     this.follower = null;
-    this.watcher?.close();
-    this.watcher = null;
+    this.unwatch();
     this.restarts.forget();
     if (follower) {
       const known = await follower.abandon();
@@ -224,9 +233,28 @@ export class CaptureSession {
     this.tell(this.spoolIsFull ? `${fullSpoolTrouble(this.request)} ${this.from.unwatched ?? ''}`.trimEnd() : message);
   }
 
+  private listen(found: boolean): void {
+    this.foundInRow = found ? this.foundInRow + 1 : 0;
+    if (this.foundInRow >= busyLooks) this.unwatch();
+    else if (!this.watcher && this.wait >= listenAgainMs) {
+      try {
+        this.watch();
+      } catch {
+        return; // The system has no watch left just now; the next look tries again.
+      }
+      // What was written before it was heard.
+      this.wait = this.request.tuning.pauseMs;
+    }
+  }
+
+  private unwatch(): void {
+    this.watcher?.close();
+    this.watcher = null;
+  }
+
   private watch(): void {
     const walName = `${path.basename(this.request.file)}-wal`;
-    this.watcher?.close();
+    this.unwatch();
     // The directory, not the file: the log may be deleted and made again.
     this.watcher = watch(path.dirname(this.request.file), (_event, name) => {
       if (name === null || name === walName) this.poke();

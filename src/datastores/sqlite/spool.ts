@@ -126,7 +126,7 @@ export class OpenSegment {
 }
 
 /** So little goes into the system's cache at once: the way to another thread and back would cost ten times as much. */
-const atOnceBytes = 64 << 10;
+const atOnceBytes = 256 << 10;
 
 async function put(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
   if (bytes.length <= atOnceBytes) writeWholeSync(file.fd, bytes, at);

@@ -22,7 +22,7 @@ export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
 /** So little of what was just written is read at once: the way to another thread and back would cost ten times as much. */
-const atOnceBytes = 64 << 10;
+const atOnceBytes = 256 << 10;
 
 /** For runs of frames, shared by all logs: few are read at the same time. */
 const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
