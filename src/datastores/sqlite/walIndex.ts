@@ -1,6 +1,6 @@
 /**
- * What a log's `-shm` file says: SQLite's own count of what is committed, which costs a single read here and some forty
- * times as much as a statement, and what no statement answers. The layout is the one published at
+ * What a log's `-shm` file says: SQLite's own count of what is committed, which a statement tells at some twenty times the
+ * price of this read, and what no statement answers. The layout is the one published at
  * https://www.sqlite.org/walformat.html#the_wal_index_file_format; its numbers are in the machine's own byte order.
  *
  * POSIX drops all of a process's locks on a file when any descriptor of it is closed, and SQLite's locks are on this

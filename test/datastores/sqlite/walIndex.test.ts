@@ -1,0 +1,106 @@
+/** SQLite's count of commits, read from its index: what SQLite itself answers, or nothing. */
+import assert from 'node:assert/strict';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { WalIndex } from '../../../src/datastores/sqlite/walIndex.js';
+import { scratchDir } from '../../support/scratch.js';
+import { holding } from '../../support/sqliteHistory.js';
+import { ask, start } from '../../support/sqlitePrograms.js';
+
+async function held(t: TestContext) {
+  const file = path.join(await scratchDir(t), 'a.db');
+  await ask(t, 'setup', file, 'PRAGMA journal_mode=WAL');
+  // While somebody has it open, the log and its index stay.
+  await holding(t, { file });
+  const index = new WalIndex(`${file}-shm`);
+  t.after(() => index.close());
+  const asked = async (how = 'NOOP') => {
+    const [, [row] = []] = await ask<{ log: number; checkpointed: number }[][]>(
+      t,
+      'run',
+      file,
+      'PRAGMA busy_timeout=50',
+      `PRAGMA wal_checkpoint=${how}`,
+    );
+    return { frames: row?.log, copied: row?.checkpointed };
+  };
+  return { file, index, asked };
+}
+
+test('says what SQLite says, after commits and checkpoints of all kinds', async (t) => {
+  const { file, index, asked } = await held(t);
+  const rows = ['PRAGMA wal_autocheckpoint=0', 'INSERT INTO data (text) VALUES (hex(randomblob(9000)))'];
+  for (let i = 0; i < 3; i++) {
+    await ask(t, 'run', file, ...rows);
+    assert.deepEqual(index.state(), await asked());
+  }
+  const before = index.state();
+  assert.ok(before && before.copied < before.frames);
+  for (const how of ['PASSIVE', 'FULL', 'PASSIVE']) {
+    await ask(t, 'run', file, ...rows);
+    await asked(how).catch(() => {});
+    assert.deepEqual(index.state(), await asked(), how);
+    assert.equal(index.attempted(), index.state()?.copied, 'what was begun has ended');
+  }
+});
+
+test('is asked while others commit: the count only grows, and ends with what SQLite says', async (t) => {
+  const { file, index, asked } = await held(t);
+  const log = path.join(path.dirname(file), 'writer.log');
+  await writeFile(log, '');
+  const writing = start(t, 'write', file, log, '1', '300', '7');
+  let last = 0;
+  let ended = false;
+  void writing.done
+    .catch(() => {})
+    .then(() => {
+      ended = true;
+    });
+  let answers = 0;
+  while (!ended) {
+    for (let i = 0; i < 200; i++) {
+      const state = index.state();
+      if (!state) continue;
+      answers++;
+      assert.ok(state.frames >= last && state.copied <= state.frames, JSON.stringify(state));
+      last = state.frames;
+    }
+    await new Promise(setImmediate);
+  }
+  await writing.done;
+  assert.ok(answers > 1000);
+  assert.deepEqual(index.state(), await asked());
+});
+
+test('leaves it to SQLite where the index is missing, half written, damaged, or of a kind that it does not know', async (t) => {
+  const { file } = await held(t);
+  const copy = path.join(path.dirname(file), 'copy-shm');
+  assert.equal(new WalIndex(copy).state(), null);
+  assert.equal(new WalIndex(copy).attempted(), 0);
+  await copyFile(`${file}-shm`, copy);
+  const whole = await readFile(copy);
+  const stateOf = async (change: (bytes: Buffer) => Buffer | undefined) => {
+    const bytes = Buffer.from(whole);
+    await writeFile(copy, change(bytes) ?? bytes);
+    const index = new WalIndex(copy);
+    try {
+      return index.state();
+    } finally {
+      index.close();
+    }
+  };
+  const change =
+    (...places: number[]) =>
+    (bytes: Buffer) => {
+      for (const at of places) bytes[at] = (bytes[at] ?? 0) ^ 1;
+      return undefined;
+    };
+  assert.notEqual(await stateOf(() => undefined), null);
+  assert.equal(await stateOf(change(0, 48)), null, 'another version');
+  assert.equal(await stateOf(change(12, 60)), null, 'not initialized');
+  assert.equal(await stateOf(change(16)), null, 'the first header was not changed yet');
+  assert.equal(await stateOf(change(64)), null, 'the second one is another');
+  assert.equal(await stateOf(change(16, 64)), null, 'both are alike and do not fit their checksum');
+  assert.equal(await stateOf((bytes) => bytes.subarray(0, 100)), null, 'cut short');
+});
