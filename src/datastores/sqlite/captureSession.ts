@@ -2,9 +2,7 @@
  * Follows one database's log in the engine process: decides when to look, when to finish a segment, when to let the WAL
  * be restarted, and starts anew when the log broke. What a look does is walFollower.ts.
  */
-import { type FSWatcher, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import path from 'node:path';
 import { Fault } from '../../errors.js';
 import { attachFollower } from './attachFollower.js';
 import type { AttachFrom } from './attachPoint.js';
@@ -19,6 +17,7 @@ import {
   spoolHasRoom,
 } from './fullSpool.js';
 import { handOverLeftovers } from './handOverLeftovers.js';
+import { LogListener } from './logListener.js';
 import { lockPatienceMs, RestartSchedule } from './restartSchedule.js';
 import { restRound } from './restRound.js';
 import { WakeablePause } from './wakeablePause.js';
@@ -30,23 +29,17 @@ const longestRetryMs = 5000;
 /** How often is looked whether log that has to wait outgrows its cap, and a full disk is tried again. */
 const fullRetryMs = 1000;
 const idleMs = 2000;
-/**
- * After so many looks in a row that found something, nothing needs to be heard of any more: the system tells of each single
- * write, which costs the application that writes more than the looks do.
- */
-const busyLooks = 50;
-/** When looks that find nothing are so far apart, it is to be heard again. */
-const listenAgainMs = 32;
 
 export class CaptureSession {
   private follower: WalFollower | null = null;
   /** Where the next attachment goes on, or why it cannot. */
   private from: AttachFrom = { known: null, gap: null, unwatched: null };
-  private watcher: FSWatcher | null = null;
+  private readonly listener: LogListener;
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
-  /** Let go of the source, or nothing of it is read, until told to take it up again. */
+  /** The source is let go of until it is to be taken up again. */
   private paused = false;
+  /** As much waits as may, so no log is read until told to. */
   private held = false;
   private readonly pause = new WakeablePause();
   /** Ends a rest before its round does. */
@@ -57,8 +50,6 @@ export class CaptureSession {
   private wait: number;
   // Moments of the monotonic counter: the clock may be set, and all of this has to go on.
   private lastFound = performance.now();
-  /** How many of the last looks, without a break, found something. */
-  private foundInRow = 0;
   private lastSlowPoll = Number.NEGATIVE_INFINITY;
   private retryMs = shortestRetryMs;
   private readonly restarts: RestartSchedule;
@@ -76,6 +67,7 @@ export class CaptureSession {
     private readonly emit: (event: SessionEvent) => void,
   ) {
     this.wait = request.tuning.pauseMs;
+    this.listener = new LogListener(request.file, () => this.poke());
     this.restarts = new RestartSchedule(request.tuning, emit);
     this.running = this.run().finally(() => this.attempted());
   }
@@ -148,7 +140,7 @@ export class CaptureSession {
           else {
             if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
             this.follower = await attachFollower(this.request, this.from, this.emit);
-            this.watch();
+            this.listener.listen();
             this.from = { known: null, gap: null, unwatched: null };
             this.retryMs = shortestRetryMs;
             this.wait = this.request.tuning.pauseMs;
@@ -164,12 +156,12 @@ export class CaptureSession {
       // What was heard of during the turn sets the wait back, and is looked at first.
       const heard = this.wait <= pauseMs;
       if (this.spoolIsFull || this.held) await this.pause.wait(fullRetryMs);
-      else if (!heard && this.watcher && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
+      else if (!heard && this.listener.listens && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
         await this.rest(this.follower);
       else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
-      this.unwatch();
+      this.listener.stop();
       await this.follower?.rest(lockPatienceMs).catch((error: Error) => this.tell(error.message));
       await this.follower?.close();
       this.follower = null;
@@ -184,7 +176,8 @@ export class CaptureSession {
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
-    this.listen(found);
+    // Written before it was heard.
+    if (this.listener.looked(found, this.wait)) this.wait = pauseMs;
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
@@ -221,7 +214,7 @@ export class CaptureSession {
     const message = error instanceof Error ? error.message : String(error);
     const follower = this.follower;
     this.follower = null;
-    this.unwatch();
+    this.listener.stop();
     this.restarts.forget();
     if (follower) {
       const known = await follower.abandon();
@@ -231,35 +224,6 @@ export class CaptureSession {
     this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
     this.spoolIsFull = isFullDisk(error);
     this.tell(this.spoolIsFull ? `${fullSpoolTrouble(this.request)} ${this.from.unwatched ?? ''}`.trimEnd() : message);
-  }
-
-  private listen(found: boolean): void {
-    this.foundInRow = found ? this.foundInRow + 1 : 0;
-    if (this.foundInRow >= busyLooks) this.unwatch();
-    else if (!this.watcher && this.wait >= listenAgainMs) {
-      try {
-        this.watch();
-      } catch {
-        return; // The system has no watch left just now; the next look tries again.
-      }
-      // What was written before it was heard.
-      this.wait = this.request.tuning.pauseMs;
-    }
-  }
-
-  private unwatch(): void {
-    this.watcher?.close();
-    this.watcher = null;
-  }
-
-  private watch(): void {
-    const walName = `${path.basename(this.request.file)}-wal`;
-    this.unwatch();
-    // The directory, not the file: the log may be deleted and made again.
-    this.watcher = watch(path.dirname(this.request.file), (_event, name) => {
-      if (name === null || name === walName) this.poke();
-    });
-    this.watcher.on('error', () => this.watcher?.close());
   }
 
   private poke(): void {
