@@ -77,19 +77,27 @@ for (const outrun of [false, true]) {
     const spool = path.join(bench.instance.home, 'log-spool');
     const kept = async () => {
       let bytes = 0;
-      for (const name of await readdir(spool)) bytes += (await stat(path.join(spool, name))).size;
+      for (const name of await readdir(spool)) {
+        // A piece is sealed by renaming a file.
+        bytes += await stat(path.join(spool, name)).then(
+          ({ size }) => size,
+          () => 0,
+        );
+      }
       return bytes;
     };
-    for (let i = 0; (await kept()) <= retainBytes; i++) {
-      assert.ok(i < 60, 'the cap was never reached');
-      await committed(t, bench, dir, `a${i}`, 20);
-    }
     const truncate = async () => {
       const asked = ask(t, 'run', file, 'PRAGMA busy_timeout=50', 'PRAGMA wal_checkpoint(TRUNCATE)');
       const [, [row] = []] = await (asked as Promise<{ busy: number }[][]>);
       return row?.busy === 0;
     };
-    await committed(t, bench, dir, 'unread', 10);
+    /** A capture that reads on is in the way of others for moments only. */
+    const keepsLog = async () => !(await truncate()) && !(await truncate()) && !(await truncate());
+    for (let i = 0; (await kept()) <= retainBytes || !(await keepsLog()); i++) {
+      assert.ok(i < 60, 'the cap was never reached');
+      await committed(t, bench, dir, `a${i}`, 2);
+    }
+    await committed(t, bench, dir, 'unread', 2);
     for (let i = 0; outrun && !/takes less log.*let go/.test(capture.health().message ?? ''); i++) {
       assert.ok(i < 60, 'the log was never let go');
       await committed(t, bench, dir, `b${i}`, 20);
