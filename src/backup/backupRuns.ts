@@ -85,7 +85,9 @@ export class BackupRuns {
       if (signal.aborted) {
         logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup ended with the service');
       } else {
-        logger.error({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
+        // As of a refused call: only what there is no word for is the service's own fault.
+        const level = fault.code === 'INTERNAL' ? 'error' : 'warn';
+        logger[level]({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
         await onFault(fault);
       }
       await removeObjects(this.options, backup).catch((cause: unknown) =>
