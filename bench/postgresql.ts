@@ -51,7 +51,7 @@ export async function run(): Promise<void> {
 
 async function measure(rig: PostgresRig, service: Service, directory: string): Promise<void> {
   const uri = rig.instance.connectionUri;
-  await pgbench(rig, ['--initialize', '--quiet', `--scale=${SCALE}`]);
+  await rig.pgbench('--initialize', '--quiet', `--scale=${SCALE}`);
   const { id } = await register(service, 'bench', uri);
   await backUp(service, id);
   const [backup] = await seconds(() => backUp(service, id));
@@ -62,13 +62,13 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
   await peer?.backUp();
   // Made right after the backup, so that both replay the same log; below the source, whose user writes it.
   const copied = path.join(directory, 'rig', 'source', 'plain');
-  await runProgram(`${BIN}/pg_basebackup`, ['-D', copied, '-X', 'none', '-c', 'fast', ...whereIs(rig)], {
+  await runProgram(`${BIN}/pg_basebackup`, ['-D', copied, '-X', 'none', '-c', 'fast', ...rig.whereItIs], {
     runAs: rig.server.place.runAs,
     timeoutMs: LIMIT_MS,
   });
   const client = await rig.connect();
   const begun = await walPosition(client);
-  while ((await walPosition(client)) - begun < WAL_BYTES) await pgbench(rig, ['--time=3', `--client=${CLIENTS}`]);
+  while ((await walPosition(client)) - begun < WAL_BYTES) await rig.pgbench('--time=3', `--client=${CLIENTS}`);
   const bytes = (await walPosition(client)) - begun;
   await client.query('select pg_switch_wal()');
   const memory: number[] = [];
@@ -133,7 +133,7 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
 }
 
 async function throughput(rig: PostgresRig): Promise<number> {
-  const said = await pgbench(rig, [`--time=${ROUND_SECONDS}`, `--client=${CLIENTS}`]);
+  const said = await rig.pgbench(`--time=${ROUND_SECONDS}`, `--client=${CLIENTS}`);
   return Number(/tps = ([\d.]+) \(without/.exec(said)?.[1]);
 }
 
@@ -143,24 +143,13 @@ async function whileReceiving<T>(rig: PostgresRig, work: () => Promise<T>): Prom
   const received = path.join(data, '..', 'received');
   await mkdir(received, { recursive: true });
   await handOver(received, runAs);
-  const receiver = launch(`${BIN}/pg_receivewal`, ['-D', received, ...whereIs(rig)], { runAs, stdio: 'ignore' });
+  const receiver = launch(`${BIN}/pg_receivewal`, ['-D', received, ...rig.whereItIs], { runAs, stdio: 'ignore' });
   try {
     return await work();
   } finally {
     await endProcess(receiver, 'SIGINT', LIMIT_MS);
     await rm(received, { recursive: true, force: true });
   }
-}
-
-async function pgbench(rig: PostgresRig, args: string[]): Promise<string> {
-  const { runAs } = rig.server.place;
-  return await runProgram(`${BIN}/pgbench`, [...args, ...whereIs(rig), 'postgres'], { runAs, timeoutMs: LIMIT_MS });
-}
-
-/** As PostgreSQL's programs are told it. */
-function whereIs(rig: PostgresRig): string[] {
-  const { socketDir, port, user } = rig.server.place;
-  return ['-h', socketDir, '-p', String(port), '-U', user];
 }
 
 async function walPosition(client: pg.Client): Promise<number> {

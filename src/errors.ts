@@ -41,6 +41,11 @@ const RETRYABLE = {
   INTERNAL: false,
 } as const;
 
+/** How a log tells of a fault: only what there is no word for is the service's own. */
+export function logLevelOf(code: string): 'error' | 'warn' {
+  return code === 'INTERNAL' ? 'error' : 'warn';
+}
+
 export type FaultCode = keyof typeof RETRYABLE;
 export const faultCodes = Object.keys(RETRYABLE) as FaultCode[];
 

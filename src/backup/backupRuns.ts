@@ -6,7 +6,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { BackupRecord, InstanceRecord } from '../catalog/records.js';
-import { Fault } from '../errors.js';
+import { Fault, logLevelOf } from '../errors.js';
 import type { Instant } from '../instant.js';
 import type { BackupType } from '../model.js';
 import { checkQuotas, type Quotas } from '../quotas.js';
@@ -85,9 +85,7 @@ export class BackupRuns {
       if (signal.aborted) {
         logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup ended with the service');
       } else {
-        // As of a refused call: only what there is no word for is the service's own fault.
-        const level = fault.code === 'INTERNAL' ? 'error' : 'warn';
-        logger[level]({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
+        logger[logLevelOf(fault.code)]({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
         await onFault(fault);
       }
       await removeObjects(this.options, backup).catch((cause: unknown) =>

@@ -1,6 +1,6 @@
 /** One line per operation, over HTTP and WebSocket alike: who, what, how long, which errors; never variables or headers. */
 import type { Logger } from 'pino';
-import type { Fault } from '../errors.js';
+import { type Fault, logLevelOf } from '../errors.js';
 import type { Caller } from '../services.js';
 import { causeToLog, type PublicError } from './errorShape.js';
 
@@ -42,8 +42,7 @@ export function logCause(logger: Logger, requestId: string, shown: PublicError, 
   const cause = causeToLog(shown, thrown);
   if (cause === null) return;
   const { code } = shown.extensions;
-  const level = code === 'INTERNAL' ? 'error' : 'warn';
-  logger[level]({ requestId, code, path: shown.path?.join('.'), err: described(cause) }, 'operation failed');
+  logger[logLevelOf(code)]({ requestId, code, path: shown.path?.join('.'), err: described(cause) }, 'operation failed');
 }
 
 /**

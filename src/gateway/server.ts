@@ -220,13 +220,10 @@ function acceptUpgrades(app: FastifyInstance, sockets: WebSockets, rules: Access
   app.server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     try {
-      if (!open)
-        return refuseUpgrade(
-          request,
-          socket,
-          503,
-          new Fault('SERVICE_STOPPED', 'The service is stopping', { hint: 'Connect again in a moment.' }),
-        );
+      if (!open) {
+        const hint = 'Connect again in a moment.';
+        return refuseUpgrade(request, socket, 503, new Fault('SERVICE_STOPPED', 'The service is stopping', { hint }));
+      }
       checkAccess(request, rules);
       if (request.url?.split('?')[0] !== '/graphql') {
         return refuseUpgrade(request, socket, 404, invalidArgument('path', 'WebSockets are served at /graphql'));

@@ -267,8 +267,7 @@ describe('PostgreSQL: registered servers through the service', { skip: withoutPo
     const data = path.join(home, 'data');
     await mkdir(home);
     await handOver(home, place.runAs);
-    const from = ['-h', place.socketDir, '-p', String(place.port), '-U', place.user];
-    await run(`${BIN}/pg_basebackup`, ['-D', data, '-X', 'stream', '-c', 'fast', ...from], {
+    await run(`${BIN}/pg_basebackup`, ['-D', data, '-X', 'stream', '-c', 'fast', ...rig.whereItIs], {
       runAs: place.runAs,
       timeoutMs: 60_000,
     });

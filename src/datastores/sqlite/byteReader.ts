@@ -49,16 +49,6 @@ export class ByteReader {
     return left;
   }
 
-  /** What the source objects to where it is read to its end; null where it proves the whole. */
-  async damage(): Promise<Error | null> {
-    try {
-      await this.drain();
-      return null;
-    } catch (error) {
-      return error as Error;
-    }
-  }
-
   /** Stops early, so that the source can release what it holds. */
   async close(): Promise<void> {
     await this.source.return?.();

@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { Fault } from '../../errors.js';
 import { attachFollower } from './attachFollower.js';
 import type { AttachFrom } from './attachPoint.js';
-import type { AttachRequest, FenceReply, SessionEvent } from './engineProtocol.js';
+import type { AttachRequest, FenceReply, Pace, SessionEvent } from './engineProtocol.js';
 import {
   fullSpoolFault,
   fullSpoolTrouble,
@@ -37,10 +37,7 @@ export class CaptureSession {
   private readonly listener: LogListener;
   private queue: Promise<unknown> = Promise.resolve();
   private stopping = false;
-  /** The source is let go of until it is to be taken up again. */
-  private paused = false;
-  /** As much waits as may, so no log is read until told to. */
-  private held = false;
+  private pace: Pace = 'follows';
   private readonly pause = new WakeablePause();
   /** Ends a rest before its round does. */
   private endRest: () => void = () => {};
@@ -101,18 +98,17 @@ export class CaptureSession {
    * gets less exact times.
    */
   hold(): void {
-    this.held = true;
+    this.pace = 'is held';
   }
 
   /** Lets go of the source until told to take it up again; the reason is told as trouble, and as a gap where the log does not go on. */
   async letGo(reason: string): Promise<void> {
-    this.paused = true;
+    this.pace = 'let go';
     await this.exclusive(() => this.lapse(reason));
   }
 
   takeUp(): void {
-    this.paused = false;
-    this.held = false;
+    this.pace = 'follows';
     this.retryMs = shortestRetryMs;
     this.wake();
   }
@@ -129,13 +125,13 @@ export class CaptureSession {
     while (!this.stopping) {
       await this.exclusive(async () => {
         try {
-          if (this.paused) return;
+          if (this.pace === 'let go') return;
           if (!prepared) {
             await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
             this.from.known = await handOverLeftovers(this.request, this.emit);
             prepared = true;
           }
-          if (this.follower && this.held) return await this.holdUp(this.follower);
+          if (this.follower && this.pace === 'is held') return await this.holdUp(this.follower);
           if (this.follower) await this.turn(this.follower);
           else {
             if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
@@ -155,10 +151,10 @@ export class CaptureSession {
       if (this.stopping) break;
       // What was heard of during the turn sets the wait back, and is looked at first.
       const heard = this.wait <= pauseMs;
-      if (this.spoolIsFull || this.held) await this.pause.wait(fullRetryMs);
+      if (this.spoolIsFull || this.pace === 'is held') await this.pause.wait(fullRetryMs);
       else if (!heard && this.listener.listens && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
         await this.rest(this.follower);
-      else await this.pause.wait(this.follower ? this.wait : this.paused ? longestRetryMs : this.retryMs);
+      else await this.pause.wait(this.follower ? this.wait : this.pace === 'let go' ? longestRetryMs : this.retryMs);
     }
     await this.exclusive(async () => {
       this.listener.stop();
@@ -191,7 +187,7 @@ export class CaptureSession {
 
   private async holdUp(follower: WalFollower): Promise<void> {
     if (!(await logPastCap(follower, this.request))) return;
-    this.paused = true;
+    this.pace = 'let go';
     await this.lapse(outrunReason(this.request));
   }
 
@@ -229,7 +225,7 @@ export class CaptureSession {
   private poke(): void {
     this.endRest();
     // Every write of the application would be a try.
-    if (this.spoolIsFull || this.held || this.wait <= this.request.tuning.pauseMs) return;
+    if (this.spoolIsFull || this.pace === 'is held' || this.wait <= this.request.tuning.pauseMs) return;
     this.wait = this.request.tuning.pauseMs;
     this.pause.wake();
   }

@@ -27,6 +27,9 @@ export interface CaptureTuning {
   hangMs: number;
 }
 
+/** What a capture does with its source: reads its log; lets it wait where it is; lets go of it. */
+export type Pace = 'follows' | 'is held' | 'let go';
+
 /** Where the archive ends. */
 export interface ArchiveEnd {
   generation: number;

@@ -93,8 +93,7 @@ export async function addPages(backup: StoredBackup, newer: NewerPages, signal: 
   } catch (error) {
     if (!(error instanceof BadSegment)) throw error;
     // Its bytes were not proved yet: damage to a stored part is the reason, and names it.
-    const damage = await reader.damage();
-    if (damage) throw damage;
+    await reader.drain();
     throw new Fault('BACKUP_CORRUPT', `The backup cannot be used: ${error.message}`, {
       hint: 'Recover from another backup.',
       cause: error,

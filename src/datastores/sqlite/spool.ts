@@ -7,7 +7,7 @@
 import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
-import { writeWhole, writeWholeSync } from '../durable.js';
+import { writeAt } from './atOnce.js';
 import type { Continuation } from './continuation.js';
 import type { SegmentEpoch, SegmentTransaction } from './segmentFormat.js';
 import { frameBytes } from './walFormat.js';
@@ -78,7 +78,7 @@ export class OpenSegment {
 
   /** Adds whole frames; they count once the transaction that they belong to is committed and the index flushed. */
   async append(frames: Buffer): Promise<void> {
-    await put(this.framesFile, frames, this.bytes);
+    await writeAt(this.framesFile, frames, this.bytes);
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
@@ -91,7 +91,7 @@ export class OpenSegment {
   async flush(): Promise<void> {
     if (this.pendingLines === '') return;
     const bytes = Buffer.from(this.pendingLines);
-    await put(this.indexFile, bytes, this.indexBytes);
+    await writeAt(this.indexFile, bytes, this.indexBytes);
     this.pendingLines = '';
     this.indexBytes += bytes.length;
   }
@@ -123,14 +123,6 @@ export class OpenSegment {
     const json = JSON.stringify(content);
     this.pendingLines += `${crc32(json)} ${json}\n`;
   }
-}
-
-/** So little goes into the system's cache at once: the way to another thread and back would cost ten times as much. */
-const atOnceBytes = 256 << 10;
-
-async function put(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
-  if (bytes.length <= atOnceBytes) writeWholeSync(file.fd, bytes, at);
-  else await writeWhole(file, bytes, at);
 }
 
 export async function discardSegment(file: string): Promise<void> {

@@ -10,14 +10,11 @@ import type { CaptureHealth, LogCapture, LogSink, ResumePoint } from '../datasto
 import { parseContinuation } from './continuation.js';
 import { databaseFile, spoolDirectory } from './databasePaths.js';
 import type { Engine, SqliteLogger } from './engine.js';
-import type { ArchiveEnd, CaptureTuning, FenceReply, SessionEvent } from './engineProtocol.js';
+import type { ArchiveEnd, CaptureTuning, FenceReply, Pace, SessionEvent } from './engineProtocol.js';
 import { position } from './position.js';
 import { SegmentShipper } from './segmentShipper.js';
 import { abortable, SharedCalls } from './sharedCalls.js';
 import { discardSegment } from './spool.js';
-
-/** What a capture does with its source: reads its log; lets it wait where it is; lets go of it. */
-type Pace = 'follows' | 'is held' | 'let go';
 
 /** How much of the cap may wait when the source is taken up again; a short hold keeps the times of commits exact. */
 const HELD_UNTIL = 7 / 8;

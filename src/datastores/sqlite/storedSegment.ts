@@ -18,7 +18,7 @@ export async function openSegment(
     }
     return { head, reader };
   } catch (error) {
-    throw await faultAfterAll(segment, reader, error).finally(() => reader.close());
+    return await refuse(segment, reader, error).finally(() => reader.close());
   }
 }
 
@@ -30,12 +30,12 @@ export async function segmentHead(segment: StoredSegment, stretch: string): Prom
 }
 
 /**
- * As asFault, of bytes that were not proved yet: where the rest of them shows that the stored object is damaged, that is
- * the reason, and names the object.
+ * Throws as asFault says, of bytes that were not proved yet: where the rest of them shows that the stored object is
+ * damaged, that is the reason, and names the object.
  */
-export async function faultAfterAll(segment: StoredSegment, reader: ByteReader, error: unknown): Promise<Error> {
-  const damage = isBad(error) ? await reader.damage() : null;
-  return damage ?? asFault(segment, error);
+export async function refuse(segment: StoredSegment, reader: ByteReader, error: unknown): Promise<never> {
+  if (isBad(error)) await reader.drain();
+  throw asFault(segment, error);
 }
 
 /** What was thrown while a segment was read; as a Fault where it is the segment's own. */

@@ -11,7 +11,7 @@ import { copyFile } from './recovery.js';
 import { framesInScope, incomplete, pagesAt, scopeOf } from './replayScope.js';
 import type { SegmentHead } from './segmentFormat.js';
 import { provenFrames } from './segmentFrames.js';
-import { faultAfterAll, openSegment } from './storedSegment.js';
+import { openSegment, refuse } from './storedSegment.js';
 import { frameBytes, frameHeaderBytes } from './walFormat.js';
 
 /** @throws Fault RECOVERY_INCOMPLETE, LOG_CORRUPT */
@@ -33,7 +33,7 @@ export async function verifyCopy(context: RecoveryContext, engine: Engine): Prom
       await comparePages(head, provenFrames(head, reader), copy, framesInScope(head, replayAfter, cut), cut);
       await reader.drain();
     } catch (error) {
-      throw await faultAfterAll(newest, reader, error);
+      await refuse(newest, reader, error);
     } finally {
       await reader.close();
       await copy.close();

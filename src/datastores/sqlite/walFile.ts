@@ -2,9 +2,10 @@
  * Reads a `-wal` file by plain file operations, which is safe: SQLite puts no locks on it. (Opening and closing the main
  * database file or `-shm` that way would drop this process's locks on them; nothing here ever does.)
  */
-import { constants, readSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { SpareBuffers } from '../spareBuffers.js';
+import { readAt } from './atOnce.js';
 import {
   checkFrame,
   type FrameHeader,
@@ -21,8 +22,6 @@ import {
 export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
-/** So little of what was just written is read at once: the way to another thread and back would cost ten times as much. */
-const atOnceBytes = 256 << 10;
 
 /** For runs of frames, shared by all logs: few are read at the same time. */
 const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
@@ -123,8 +122,6 @@ export class WalFile {
   }
 
   private async read(bytes: Buffer, position: number): Promise<number> {
-    if (!this.handle) return 0;
-    if (bytes.length <= atOnceBytes) return readSync(this.handle.fd, bytes, 0, bytes.length, position);
-    return (await this.handle.read(bytes, 0, bytes.length, position)).bytesRead;
+    return this.handle ? readAt(this.handle, bytes, position) : 0;
   }
 }

@@ -9,15 +9,8 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore.js';
-import { run } from '../../../src/datastores/postgresql/processes.js';
 import { formatInstant, type Instant, instant } from '../../../src/instant.js';
-import {
-  BIN,
-  keptBy,
-  type OracleCommit,
-  PostgresRig,
-  withoutPostgresql,
-} from '../../support/postgresql/postgresRig.js';
+import { keptBy, type OracleCommit, PostgresRig, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 import { seeded, seeds } from '../../support/seed.js';
 
 const long = process.env.PITR_TEST_LONG === '1';
@@ -45,22 +38,22 @@ describe('PostgreSQL: random instants under pgbench', { skip: withoutPostgresql,
   /** The newest last. */
   const bases: StoredBackup[] = [];
 
-  async function pgbench(...args: string[]): Promise<void> {
-    const { runAs, socketDir, port, user } = rig.server.place;
-    const where = ['-h', socketDir, '-p', String(port), '-U', user, 'postgres'];
-    await run(`${BIN}/pgbench`, [...args, ...where], { runAs, timeoutMs: 300_000 });
-  }
-
   before(async () => {
     rig = await PostgresRig.alone({ max_wal_size: '128MB' });
-    await pgbench('--initialize', '--quiet', '--scale=2');
+    await rig.pgbench('--initialize', '--quiet', '--scale=2');
     client = await rig.connect();
     await client.query('create table entry (xid bigint primary key, delta int not null)');
     capture = await rig.capture();
     bases.push(await rig.backup(capture));
     const script = path.join(rig.directory, 'source', 'script.sql');
     await writeFile(script, SCRIPT, { mode: 0o644 });
-    const writing = pgbench('--no-vacuum', `--file=${script}`, '--scale=2', `--client=${CLIENTS}`, `--time=${SECONDS}`);
+    const writing = rig.pgbench(
+      '--no-vacuum',
+      `--file=${script}`,
+      '--scale=2',
+      `--client=${CLIENTS}`,
+      `--time=${SECONDS}`,
+    );
     await delay((SECONDS * 1000) / 3);
     bases.push(await rig.backup(capture));
     await writing;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { Fault } from '../../../src/errors.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';
 import { scratchDir } from '../../support/scratch.js';
@@ -13,6 +13,22 @@ import { ask, until } from '../../support/sqlitePrograms.js';
 
 const retainBytes = 300_000;
 const tuning = { sealBytes: 50_000, retainBytes, pollMs: 50 };
+
+async function bytesIn(directory: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(directory)) {
+    // A piece is sealed by renaming a file.
+    bytes += (await stat(path.join(directory, name)).catch(() => ({ size: 0 }))).size;
+  }
+  return bytes;
+}
+
+/** False where somebody held on to the log. */
+async function truncated(t: TestContext, file: string): Promise<boolean> {
+  const statements = ['PRAGMA busy_timeout=50', 'PRAGMA wal_checkpoint(TRUNCATE)'];
+  const [, [row] = []] = await ask<{ busy: number }[][]>(t, 'run', file, ...statements);
+  return row?.busy === 0;
+}
 
 test('a full archive turns the capture red; past the cap it lets go of the log, and heals by itself', async (t) => {
   const dir = await scratchDir(t);
@@ -37,8 +53,7 @@ test('a full archive turns the capture red; past the cap it lets go of the log, 
     assert.equal(row?.busy, 0);
   }
   const spool = path.join(bench.instance.home, 'log-spool');
-  let kept = 0;
-  for (const name of await readdir(spool)) kept += (await stat(path.join(spool, name))).size;
+  const kept = await bytesIn(spool);
   // What was open when the cap was reached comes on top: no more than a piece, or the last transaction.
   assert.ok(kept < 2 * retainBytes, `${kept} bytes are kept`);
 
@@ -75,22 +90,8 @@ for (const outrun of [false, true]) {
       take = resolve;
     });
     const spool = path.join(bench.instance.home, 'log-spool');
-    const kept = async () => {
-      let bytes = 0;
-      for (const name of await readdir(spool)) {
-        // A piece is sealed by renaming a file.
-        bytes += await stat(path.join(spool, name)).then(
-          ({ size }) => size,
-          () => 0,
-        );
-      }
-      return bytes;
-    };
-    const truncate = async () => {
-      const asked = ask(t, 'run', file, 'PRAGMA busy_timeout=50', 'PRAGMA wal_checkpoint(TRUNCATE)');
-      const [, [row] = []] = await (asked as Promise<{ busy: number }[][]>);
-      return row?.busy === 0;
-    };
+    const kept = () => bytesIn(spool);
+    const truncate = () => truncated(t, file);
     /** A capture that reads on is in the way of others for moments only. */
     const keepsLog = async () => !(await truncate()) && !(await truncate()) && !(await truncate());
     for (let i = 0; (await kept()) <= retainBytes || !(await keepsLog()); i++) {
@@ -196,14 +197,7 @@ for (const [what, cap] of [
       let more = 0;
       await until('the log is let go', async () => {
         await committed(t, bench, dir, `more-${more++}`, 30);
-        const [, [row] = []] = await ask<{ busy: number }[][]>(
-          t,
-          'run',
-          file,
-          'PRAGMA busy_timeout=50',
-          'PRAGMA wal_checkpoint(TRUNCATE)',
-        );
-        return row?.busy === 0;
+        return truncated(t, file);
       });
       await committed(t, bench, dir, 'lost', 5);
       await ask(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');

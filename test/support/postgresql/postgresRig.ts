@@ -21,7 +21,7 @@ import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
 import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
 import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
-import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
+import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
 import { provisionServer } from '../../../src/datastores/postgresql/provision.js';
 import type { ManagedServer } from '../../../src/datastores/postgresql/server.js';
 import { type Instant, instant, parseInstant } from '../../../src/instant.js';
@@ -250,6 +250,18 @@ export class PostgresRig {
       xid: Number(match[1]),
       at: parseInstant(`${match[2]}Z`),
     }));
+  }
+
+  /** As PostgreSQL's programs are told where the source is. */
+  get whereItIs(): string[] {
+    const { socketDir, port, user } = this.server.place;
+    return ['-h', socketDir, '-p', String(port), '-U', user];
+  }
+
+  /** Runs pgbench against the source's database `postgres`, and answers with what it said. */
+  async pgbench(...args: string[]): Promise<string> {
+    const { runAs } = this.server.place;
+    return await run(`${BIN}/pgbench`, [...args, ...this.whereItIs, 'postgres'], { runAs, timeoutMs: 600_000 });
   }
 
   async endClients(): Promise<void> {
