@@ -3,15 +3,16 @@
  * codecWorker.ts runs it beside the main thread.
  */
 import { createHash } from 'node:crypto';
-import { compressSync, uncompressSync } from 'lz4-napi';
+import { compressSync } from 'lz4-napi';
 import type { SinkInThread } from '../model.js';
 import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
+import { plainOfLz4 } from './lz4Block.js';
 import { BLOCK_BYTES, BLOCK_HEADER_BYTES, blockHeader, MAX_BLOCK_BYTES, putBlockHeader } from './objectFormat.js';
 
 /** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
 const WORTHWHILE = 0.97;
 
-/** lz4-napi puts the plain length (u32, little-endian) before the block, just where the block header has it too. */
+/** lz4-napi puts the plain length (u32, little-endian) before the block, which its header in the object has too. */
 const PREFIX_BYTES = 4;
 
 let lz4ResultBytes = 0;
@@ -59,8 +60,7 @@ function encodeBlock(into: Buffer<ArrayBuffer>, plain: Buffer<ArrayBuffer>): num
  */
 function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
   const plain = plainOf(block);
-  if (!plain || plain.buffer === block.buffer) return plain as Buffer<ArrayBuffer> | null;
-  // The library's buffer belongs to the thread that made it and must not outlive it in another: hand over a copy.
+  if (!plain || plain.buffer === block.buffer) return plain;
   const own = takeSpace(plain.length);
   plain.copy(own);
   giveSpace(block);
@@ -86,18 +86,12 @@ export function pourBlock(block: Buffer<ArrayBuffer>, sink: SinkInThread): numbe
   return plain.length;
 }
 
-/** In the block's own memory where it is raw, in memory of this thread's where it is not. */
-function plainOf(block: Buffer<ArrayBuffer>): Buffer | null {
+/** In the block's own memory where it is raw, else valid until the next call on this thread. */
+function plainOf(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
   const header = blockHeader(block);
   if (header === null || header === 'end') return null;
-  if (header.raw) return block.subarray(BLOCK_HEADER_BYTES);
-  try {
-    const plain = uncompressSync(block.subarray(BLOCK_HEADER_BYTES - PREFIX_BYTES));
-    lz4ResultBytes += plain.length;
-    return plain.length === header.plainBytes ? plain : null;
-  } catch {
-    return null;
-  }
+  const payload = block.subarray(BLOCK_HEADER_BYTES);
+  return header.raw ? payload : plainOfLz4(payload, header.plainBytes);
 }
 
 /** What one open object needs done; on a worker thread (codecPool.ts) or, for small ones, right here. Calls keep their order. */

@@ -23,6 +23,10 @@ const batchAtMost = 2 * batchBytes;
 const indexWindowBytes = 16 << 10;
 /** Pages whose places wait for being written into the index. */
 const unplacedAtMost = 1 << 16;
+const unplacedSpaces = new SpareBuffers(
+  unplacedAtMost * (Float64Array.BYTES_PER_ELEMENT + Uint32Array.BYTES_PER_ELEMENT),
+  2,
+);
 
 export interface PageFiles {
   pages: string;
@@ -107,13 +111,20 @@ export class NewerPages {
   readonly shared: SharedPages;
   private count = 0;
   private open = true;
-  private readonly unplaced = { numbers: [] as number[], places: [] as number[] };
+  /** Page numbers, each times `unplacedAtMost` and with its slot in `places` added, so that they can be sorted as they are. */
+  private readonly unplaced: Float64Array;
+  private readonly places: Uint32Array;
+  private readonly unplacedSpace = unplacedSpaces.take();
+  private unplacedPages = 0;
 
   constructor(
     private readonly directory: string,
     readonly pageSize: number,
   ) {
     const { pages, index } = this.files;
+    const { buffer } = this.unplacedSpace;
+    this.unplaced = new Float64Array(buffer, 0, unplacedAtMost);
+    this.places = new Uint32Array(buffer, this.unplaced.byteLength, unplacedAtMost);
     this.shared = { file: pages, pageSize, places: new SharedArrayBuffer(4), turns: Turns.shared() };
     this.pages = openSync(pages, 'w+', 0o600);
     this.index = openSync(index, 'w+', 0o600);
@@ -161,34 +172,30 @@ export class NewerPages {
   }
 
   private place(page: number, place: number): void {
-    const { numbers, places } = this.unplaced;
+    const slot = this.unplacedPages++;
+    this.unplaced[slot] = page * unplacedAtMost + slot;
+    this.places[slot] = place;
     this.count += 1;
-    numbers.push(page);
-    places.push(place);
-    if (numbers.length >= unplacedAtMost) this.writeIndex();
+    if (this.unplacedPages === unplacedAtMost) this.writeIndex();
   }
 
   /** A window of the index at a time: an entry at a time would be a system call for each page. */
   private writeIndex(): void {
-    const { unplaced, indexWindow, index } = this;
-    const order = Uint32Array.from(unplaced.numbers.keys());
-    order.sort((a, b) => (unplaced.numbers[a] ?? 0) - (unplaced.numbers[b] ?? 0));
-    for (let i = 0; i < order.length; ) {
-      const start = Math.floor((4 * (unplaced.numbers[order[i] ?? 0] ?? 0)) / indexWindowBytes) * indexWindowBytes;
+    const { indexWindow, index, places } = this;
+    const sorted = this.unplaced.subarray(0, this.unplacedPages).sort();
+    const at = (i: number) => 4 * Math.floor((sorted[i] ?? 0) / unplacedAtMost);
+    for (let i = 0; i < sorted.length; ) {
+      const start = at(i) - (at(i) % indexWindowBytes);
       const known = readUpTo(index, indexWindow, start);
       indexWindow.fill(0, known);
       let end = known;
-      for (; i < order.length; i++) {
-        const slot = order[i] ?? 0;
-        const at = 4 * (unplaced.numbers[slot] ?? 0) - start;
-        if (at >= indexWindowBytes) break;
-        indexWindow.writeUInt32LE(unplaced.places[slot] ?? 0, at);
-        end = Math.max(end, at + 4);
+      for (; i < sorted.length && at(i) < start + indexWindowBytes; i++) {
+        indexWindow.writeUInt32LE(places[(sorted[i] ?? 0) % unplacedAtMost] ?? 0, at(i) - start);
+        end = Math.max(end, at(i) - start + 4);
       }
       writeWholeSync(index, indexWindow.subarray(0, end), start);
     }
-    unplaced.numbers = [];
-    unplaced.places = [];
+    this.unplacedPages = 0;
   }
 
   /** How many pages there are. */
@@ -219,6 +226,7 @@ export class NewerPages {
   close(): void {
     if (this.open) {
       this.own.close();
+      unplacedSpaces.give(this.unplacedSpace);
       closeSync(this.pages);
       closeSync(this.index);
     }
@@ -250,13 +258,17 @@ export class PagePatch {
     for (let page = Math.floor(at / pageSize) + 1; page <= last; page++) {
       const place = this.placeOf(page);
       if (place === 0) continue;
+      // Pages that were written in a row lie in a row.
+      let count = 1;
+      while (page + count <= last && this.placeOf(page + count) === place + count) count += 1;
       const start = (page - 1) * pageSize;
       const from = Math.max(start, at);
-      const to = Math.min(start + pageSize, at + bytes.length);
+      const to = Math.min(start + count * pageSize, at + bytes.length);
       const part = bytes.subarray(from - at, to - at);
       const read = readUpTo(this.pages, part, (place - 1) * pageSize + from - start);
-      if (read < part.length) throw new Error(`the newer version of page ${page} is cut short`);
-      if (from === start) this.applied += 1;
+      if (read < part.length) throw new Error(`the newer version of page ${page} or one behind it is cut short`);
+      this.applied += from === start ? count : count - 1;
+      page += count - 1;
     }
   }
 

@@ -1,0 +1,103 @@
+;; Decodes one LZ4 block (github.com/lz4/lz4, doc/lz4_Block_format.md). Safe on hostile bytes: nothing is read outside the
+;; memory, and what is written outside the result lies within 16 bytes behind it.
+;;
+;; A block is a row of sequences: a token, whose upper four bits tell how many literals follow and whose lower ones how
+;; long the match is that comes after them; 15 means that bytes to be added follow, up to the first that is not 255. A
+;; match is a distance back into the result (u16) and at least 4 bytes long. The last sequence has literals alone.
+;;
+;; Everything is copied 16 bytes at a time, past the end of what is wanted by up to 15, which the next sequence
+;; overwrites: lz4Block.ts leaves that much room behind the block and behind the result.
+(module
+  (memory (export "memory") 33 33)
+
+  ;; $from, $bytes: the block; $to, $room: where the result goes, and how long it may be.
+  ;; Answers with the result's length, or -1 where this is no LZ4 block or its result is longer.
+  (func (export "decode")
+    (param $from i32) (param $bytes i32) (param $to i32) (param $room i32) (result i32)
+    (local $end i32)
+    (local $out i32)
+    (local $outEnd i32)
+    (local $token i32)
+    (local $length i32)
+    (local $more i32)
+    (local $source i32)
+    (local $stop i32)
+    (local $distance i32)
+    (local.set $end (i32.add (local.get $from) (local.get $bytes)))
+    (local.set $out (local.get $to))
+    (local.set $outEnd (i32.add (local.get $to) (local.get $room)))
+    (block $bad
+      (loop $sequence
+        (br_if $bad (i32.ge_u (local.get $from) (local.get $end)))
+        (local.set $token (i32.load8_u (local.get $from)))
+        (local.set $from (i32.add (local.get $from) (i32.const 1)))
+
+        ;; Literals.
+        (local.set $length (i32.shr_u (local.get $token) (i32.const 4)))
+        (if (i32.eq (local.get $length) (i32.const 15)) (then
+          (loop $adding
+            (br_if $bad (i32.ge_u (local.get $from) (local.get $end)))
+            (local.set $more (i32.load8_u (local.get $from)))
+            (local.set $from (i32.add (local.get $from) (i32.const 1)))
+            (local.set $length (i32.add (local.get $length) (local.get $more)))
+            (br_if $adding (i32.eq (local.get $more) (i32.const 255))))))
+        (if (local.get $length) (then
+          (br_if $bad (i32.gt_u (local.get $length) (i32.sub (local.get $end) (local.get $from))))
+          (br_if $bad (i32.gt_u (local.get $length) (i32.sub (local.get $outEnd) (local.get $out))))
+          (local.set $source (local.get $from))
+          (local.set $from (i32.add (local.get $from) (local.get $length)))
+          (local.set $stop (i32.add (local.get $out) (local.get $length)))
+          (loop $copying
+            (v128.store align=1 (local.get $out) (v128.load align=1 (local.get $source)))
+            (local.set $out (i32.add (local.get $out) (i32.const 16)))
+            (local.set $source (i32.add (local.get $source) (i32.const 16)))
+            (br_if $copying (i32.lt_u (local.get $out) (local.get $stop))))
+          (local.set $out (local.get $stop))))
+        (if (i32.eq (local.get $from) (local.get $end)) (then
+          (return (i32.sub (local.get $out) (local.get $to)))))
+
+        ;; The match: its distance …
+        (br_if $bad (i32.lt_u (i32.sub (local.get $end) (local.get $from)) (i32.const 2)))
+        (local.set $distance (i32.load16_u align=1 (local.get $from)))
+        (local.set $from (i32.add (local.get $from) (i32.const 2)))
+        (br_if $bad (i32.eqz (local.get $distance)))
+        (br_if $bad (i32.gt_u (local.get $distance) (i32.sub (local.get $out) (local.get $to))))
+        ;; … its length …
+        (local.set $length (i32.and (local.get $token) (i32.const 15)))
+        (if (i32.eq (local.get $length) (i32.const 15)) (then
+          (loop $adding
+            (br_if $bad (i32.ge_u (local.get $from) (local.get $end)))
+            (local.set $more (i32.load8_u (local.get $from)))
+            (local.set $from (i32.add (local.get $from) (i32.const 1)))
+            (local.set $length (i32.add (local.get $length) (local.get $more)))
+            (br_if $adding (i32.eq (local.get $more) (i32.const 255))))))
+        (local.set $length (i32.add (local.get $length) (i32.const 4)))
+        (br_if $bad (i32.gt_u (local.get $length) (i32.sub (local.get $outEnd) (local.get $out))))
+        ;; … and its bytes.
+        (local.set $stop (i32.add (local.get $out) (local.get $length)))
+        (local.set $source (i32.sub (local.get $out) (local.get $distance)))
+        (if (i32.lt_u (local.get $distance) (i32.const 16)) (then
+          ;; It overlaps itself within 16 bytes. Once 16 of them are there one by one, the same bytes also lie a multiple of
+          ;; the distance back that is at least 16.
+          (local.set $length (i32.const 16))
+          (loop $one
+            (i32.store8 (local.get $out) (i32.load8_u (local.get $source)))
+            (local.set $out (i32.add (local.get $out) (i32.const 1)))
+            (local.set $source (i32.add (local.get $source) (i32.const 1)))
+            (local.set $length (i32.sub (local.get $length) (i32.const 1)))
+            (br_if $one (local.get $length)))
+          (local.set $source
+            (i32.sub
+              (local.get $out)
+              (i32.mul
+                (local.get $distance)
+                (i32.div_u (i32.add (local.get $distance) (i32.const 15)) (local.get $distance)))))))
+        (if (i32.lt_u (local.get $out) (local.get $stop)) (then
+          (loop $copying
+            (v128.store align=1 (local.get $out) (v128.load align=1 (local.get $source)))
+            (local.set $out (i32.add (local.get $out) (i32.const 16)))
+            (local.set $source (i32.add (local.get $source) (i32.const 16)))
+            (br_if $copying (i32.lt_u (local.get $out) (local.get $stop))))))
+        (local.set $out (local.get $stop))
+        (br $sequence)))
+    (i32.const -1)))
