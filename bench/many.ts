@@ -24,7 +24,7 @@ const TICKS = 100;
 export async function run(): Promise<void> {
   const home = await mkdtemp(path.join(tmpdir(), 'pitr-bench-'));
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
-  const service = spawn(process.execPath, ['--max-semi-space-size=4', main], {
+  const service = spawn(process.execPath, ['--max-semi-space-size=2', main], {
     env: { PATH: process.env.PATH, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info', PITR_LIMIT_RATE: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

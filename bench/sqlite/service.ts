@@ -26,7 +26,7 @@ export class Service {
     const child = keep(
       fork(new URL('../../src/main.js', import.meta.url), [], {
         env: { ...process.env, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info', PITR_LIMIT_RATE: '0' },
-        execArgv: (process.env.PITR_BENCH_SERVICE_ARGS ?? '--max-semi-space-size=4').split(' '),
+        execArgv: (process.env.PITR_BENCH_SERVICE_ARGS ?? '--max-semi-space-size=2').split(' '),
         stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
       }),
     );
