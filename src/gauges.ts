@@ -38,7 +38,8 @@ export class Gauges {
   private async read(): Promise<string> {
     const { metrics } = this.options.telemetry;
     await Promise.all([this.recoveries(), this.instances(), this.outbox(), this.disk()]);
-    return metrics.registry.metrics();
+    // prom-client writes Nan for what has no sample yet; the format's NaN is what every reader of it takes.
+    return (await metrics.registry.metrics()).replaceAll(/ Nan$/gm, ' NaN');
   }
 
   private async recoveries(): Promise<void> {

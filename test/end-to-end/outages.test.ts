@@ -67,6 +67,9 @@ async function assertLatestIsWhole({ t, service, id, story }: World): Promise<vo
   assert.equal(await assertPrefix(t, story, ended), (await contentOf(t, story.file)).n);
 }
 
+/** What was seen last before it may be a while older; the rest of the bracket's width is for that. */
+const shortOutageMs = widestBracket / 1000 - 500;
+
 const ways: [string, (service: Service) => Promise<unknown>][] = [
   ['stopped', (service) => service.stop()],
   ['killed', (service) => service.kill()],
@@ -111,34 +114,35 @@ for (const [how, take] of ways) {
     await assertLatestIsWhole(here);
   });
 
-  test(`${how}, and the log went on: nothing is lost`, { timeout: 120_000 }, async (t) => {
-    const here = await world(t);
-    const { service, id, story, write } = here;
-    const inside = await outage(
-      service,
-      () => take(service),
-      async () => {
-        // The last program to close a database copies its log and deletes it; this one reads on.
-        const reader = await holding(t, { file: story.file });
-        await write(10);
-        await reader.kill();
-      },
-    );
+  test(`${how}, and the log went on: nothing is lost and nothing is refused`, { timeout: 300_000 }, async (t) => {
+    let here: World;
+    let inside: [string, string];
+    let lastedMs: number;
+    // Of an outage that is longer than a bracket may be wide no instant can be chosen (below), and a busy machine makes one.
+    let attempts = 0;
+    do {
+      assert.ok(attempts++ < 5, 'the machine is too busy for a short outage');
+      here = await world(t);
+      const { service, id, story, write } = here;
+      const began = performance.now();
+      inside = await outage(
+        service,
+        () => take(service),
+        async () => {
+          // The last program to close a database copies its log and deletes it; this one reads on.
+          const reader = await holding(t, { file: story.file });
+          await write(10);
+          await reader.kill();
+        },
+      );
+      await plan(service, id);
+      lastedMs = performance.now() - began;
+    } while (lastedMs > shortOutageMs);
     await assertLatestIsWhole(here);
-    const { recoveryWindows, backups } = await instance(service, id);
+    const { recoveryWindows, backups } = await instance(here.service, here.id);
+    assert.equal(recoveryWindows.length, 1, JSON.stringify(recoveryWindows));
     assert.equal(backups.length, 1);
-    const [before, after] = recoveryWindows;
-    if (!after) {
-      for (const pointInTime of inside) await recovered(here, pointInTime);
-      return;
-    }
-    // On a machine so busy that the outage took longer than a bracket may be wide, as below: its instants cannot be told apart.
-    assert.equal(recoveryWindows.length, 2, JSON.stringify(recoveryWindows));
-    const betweenMs = Date.parse(after.from) - Date.parse(before?.to ?? '');
-    assert.ok(1000 * betweenMs > widestBracket, JSON.stringify(recoveryWindows));
-    for (const pointInTime of inside) {
-      assert.equal((await plan(service, id, { pointInTime })).code, 'TARGET_IN_LOG_GAP');
-    }
+    for (const pointInTime of inside) await recovered(here, pointInTime);
   });
 }
 

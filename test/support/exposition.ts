@@ -7,8 +7,7 @@ export interface Sample {
 }
 
 const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
-/** The format leaves numbers to Go's ParseFloat, which does not mind how NaN is written; prom-client writes Nan. */
-const SAMPLE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (N[aA]N|[+-]Inf|[+-]?[0-9.]+(?:e[+-]?[0-9]+)?)$/;
+const SAMPLE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (NaN|[+-]Inf|[+-]?[0-9.]+(?:e[+-]?[0-9]+)?)$/;
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"(?:,|$)/y;
 
 export function parseExposition(text: string): Sample[] {
