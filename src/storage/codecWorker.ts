@@ -32,7 +32,7 @@ export interface CodecReply {
 }
 
 /**
- * LZ4 leaves a buffer behind for every block, outside V8's heap where V8 does not count it: left to itself it collects
+ * Packing leaves a buffer behind for every block, outside V8's heap where V8 does not count it: left to itself it collects
  * them after hundreds of megabytes. One collection of the youngest takes a fraction of a millisecond in a thread this small.
  */
 const BYTES_PER_COLLECTION = 2 * 1024 * 1024;
@@ -40,7 +40,7 @@ let collectAt = BYTES_PER_COLLECTION;
 
 /**
  * glibc's malloc gives large buffers back to the system as they are freed, and each new one then costs a page fault for
- * every 4 KiB: several times what decoding it does. Once it has freed a larger one it keeps what is up to that size and
+ * every 4 KiB. Once it has freed a larger one it keeps what is up to that size and
  * up to twice as much in all (mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold). Other allocators just allocate.
  */
 const KEPT_BY_MALLOC_BYTES = 2 * 1024 * 1024;
@@ -75,7 +75,6 @@ async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Pro
   let inTurn = 0;
   try {
     return await pourInto(sink, object, source, findings, (plainBytes) => {
-      collectNowAndThen();
       inTurn += plainBytes;
       if (inTurn < POURED_PER_TURN) return;
       inTurn = 0;
