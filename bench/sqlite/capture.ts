@@ -43,8 +43,9 @@ async function throughput(dir: string): Promise<void> {
   const peer = await Litestream.find();
   const service = await Service.start(path.join(dir, 'home'));
   try {
-    const followed = path.join(dir, 'followed.db');
-    const alone = path.join(dir, 'alone.db');
+    // Apart from each other: whatever watches the one's directory must not weigh on the other.
+    const [followed = '', alone = ''] = ['followed', 'alone'].map((name) => path.join(dir, name, 'source.db'));
+    for (const file of [followed, alone]) await mkdir(path.dirname(file));
     for (const file of [alone, followed]) await (await Database.open(file, '1:1')).close();
     await service.register('followed', followed);
     const contestants: Record<string, (mode: string) => Promise<number>> = {

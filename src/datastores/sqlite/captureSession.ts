@@ -64,7 +64,7 @@ export class CaptureSession {
     private readonly emit: (event: SessionEvent) => void,
   ) {
     this.wait = request.tuning.pauseMs;
-    this.listener = new LogListener(request.file, () => this.poke());
+    this.listener = new LogListener(`${request.file}-wal`, () => this.poke());
     this.restarts = new RestartSchedule(request.tuning, emit);
     this.running = this.run().finally(() => this.attempted());
   }
@@ -173,7 +173,7 @@ export class CaptureSession {
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
     this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
     // Written before it was heard.
-    if (this.listener.looked(found, this.wait)) this.wait = pauseMs;
+    if (this.listener.looked(this.wait)) this.wait = pauseMs;
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;

@@ -1,22 +1,23 @@
 /**
  * Hears of writes to a database's log, while that is worth what it costs: the system tells of each single write, and of a
  * busy database, which is looked at all the time anyway, that costs the application that writes more than the looks do.
+ * The file itself is watched: a watch on its directory would make every write to its neighbours as dear. SQLite keeps the
+ * file as long as a connection is open; where somebody else puts another one there, the next slow look finds it.
  */
 import { type FSWatcher, watch } from 'node:fs';
-import path from 'node:path';
 
-/** After so many looks in a row that found something nothing needs to be heard of any more. */
-const busyLooks = 50;
+/** Writes between two looks from which on the database counts as busy. */
+const busyWrites = 16;
 /** When looks that find nothing are so far apart, it is to be heard again. */
 const listenAgainMs = 32;
 
 export class LogListener {
   private watcher: FSWatcher | null = null;
-  /** How many of the last looks, without a break, found something. */
-  private foundInRow = 0;
+  /** Since the last look. */
+  private writes = 0;
 
   constructor(
-    /** The database's. */
+    /** The log's. */
     private readonly file: string,
     private readonly heard: () => void,
   ) {}
@@ -25,15 +26,22 @@ export class LogListener {
     return this.watcher !== null;
   }
 
-  /** @throws where the system has no watch left */
-  listen(): void {
-    const walName = `${path.basename(this.file)}-wal`;
+  /** False where there is no such file, or the system has no watch left: then looks have to do. */
+  listen(): boolean {
     this.stop();
-    // The directory, not the file: the log may be deleted and made again.
-    this.watcher = watch(path.dirname(this.file), (_event, name) => {
-      if (name === null || name === walName) this.heard();
-    });
-    this.watcher.on('error', () => this.stop());
+    try {
+      const watcher = watch(this.file, (event) => {
+        // It has another name or none: what is written under this one is to be heard of through a new watch.
+        if (event === 'rename') this.stop();
+        this.writes++;
+        this.heard();
+      });
+      watcher.on('error', () => this.stop());
+      this.watcher = watcher;
+    } catch {
+      return false;
+    }
+    return true;
   }
 
   stop(): void {
@@ -42,18 +50,13 @@ export class LogListener {
   }
 
   /**
-   * To be told of each look and how long it is to the next one, ms. True where it listens again: what was written before is
+   * To be told after each look how long it is to the next one, ms. True where it listens again: what was written before is
    * for another look to find.
    */
-  looked(found: boolean, waitMs: number): boolean {
-    this.foundInRow = found ? this.foundInRow + 1 : 0;
-    if (this.foundInRow >= busyLooks) this.stop();
+  looked(waitMs: number): boolean {
+    if (this.writes >= busyWrites) this.stop();
+    this.writes = 0;
     if (this.listens || waitMs < listenAgainMs) return false;
-    try {
-      this.listen();
-      return true;
-    } catch {
-      return false; // The next look tries again.
-    }
+    return this.listen();
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Captured log on its way to the archive, in a directory of the instance. A piece is three files: `.frames` grows with
- * the log, `.index` has a line with its own checksum for each epoch and transaction, and `.json`, which appears by a
- * rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a crash of the
- * machine the checksums decide how much of a piece is left.
+ * the log, `.index` has a line with its own checksum for each epoch and for the transactions of each look, and `.json`,
+ * which appears by a rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a
+ * crash of the machine the checksums decide how much of a piece is left.
  */
 import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -30,13 +30,23 @@ export interface SealedSegment {
 export type IndexLine =
   | { pageSize: number; generation: number; after: number }
   | { epoch: SegmentEpoch }
-  | { transaction: SegmentTransaction };
+  | { look: Look };
+
+/** The transactions that one look found, or some of them: all have the same times. */
+export interface Look {
+  tLo: number;
+  tHi: number;
+  /** Of each transaction, see SegmentTransaction. */
+  dbPages: number[];
+  frames: number[];
+}
 
 export class OpenSegment {
-  private readonly epochs: SegmentEpoch[] = [];
-  private readonly transactions: SegmentTransaction[] = [];
+  private transactions = 0;
   private pageCount = 0;
   private pendingLines = '';
+  /** What is to be a line of its own after the pending ones. */
+  private look: Look | null = null;
   private indexBytes = 0;
 
   private constructor(
@@ -61,7 +71,7 @@ export class OpenSegment {
   }
 
   get last(): number {
-    return this.after + this.transactions.length;
+    return this.after + this.transactions;
   }
 
   /** Plain bytes so far, without the head. */
@@ -72,7 +82,7 @@ export class OpenSegment {
   /** Says to which life of the WAL the next frames belong. */
   startEpoch(epoch: Omit<SegmentEpoch, 'firstFrame'>): void {
     const whole = { ...epoch, sum: { ...epoch.sum }, firstFrame: this.pageCount };
-    this.epochs.push(whole);
+    this.endLook();
     this.line({ epoch: whole });
   }
 
@@ -82,13 +92,19 @@ export class OpenSegment {
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
-  commit(transaction: SegmentTransaction): void {
-    this.transactions.push(transaction);
-    this.line({ transaction });
+  commit({ tLo, tHi, dbPages, frames }: SegmentTransaction): void {
+    if (this.look?.tLo !== tLo || this.look.tHi !== tHi) {
+      this.endLook();
+      this.look = { tLo, tHi, dbPages: [], frames: [] };
+    }
+    this.look.dbPages.push(dbPages);
+    this.look.frames.push(frames);
+    this.transactions++;
   }
 
   /** Makes what was committed survive this process. */
   async flush(): Promise<void> {
+    this.endLook();
     if (this.pendingLines === '') return;
     const bytes = Buffer.from(this.pendingLines);
     await writeAt(this.indexFile, bytes, this.indexBytes);
@@ -101,7 +117,7 @@ export class OpenSegment {
     await this.flush();
     await this.close();
     const { file, generation, after, last, bytes } = this;
-    if (this.transactions.length === 0) {
+    if (this.transactions === 0) {
       await discardSegment(file);
       return null;
     }
@@ -117,6 +133,12 @@ export class OpenSegment {
   async discard(): Promise<void> {
     await this.close().catch(() => {});
     await discardSegment(this.file);
+  }
+
+  /** A line for each transaction would cost more than all else that is done with small ones. */
+  private endLook(): void {
+    if (this.look) this.line({ look: this.look });
+    this.look = null;
   }
 
   private line(content: IndexLine): void {

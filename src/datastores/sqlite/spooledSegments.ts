@@ -7,7 +7,7 @@ import { SpareBuffers } from '../spareBuffers.js';
 import { ByteReader } from './byteReader.js';
 import { BadSegment, encodeHead, type SegmentHead } from './segmentFormat.js';
 import { batchBytes, type FrameBatch, provenFrames } from './segmentFrames.js';
-import { discardSegment, type IndexLine, type SealedSegment, writeSeal } from './spool.js';
+import { discardSegment, type IndexLine, type Look, type SealedSegment, writeSeal } from './spool.js';
 import { frameBytes, parseFrameHeader, type WalSum } from './walFormat.js';
 
 /** The head of a sealed piece. @throws BadSegment */
@@ -93,7 +93,7 @@ async function readIndex(file: string): Promise<SegmentHead | null> {
     if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
     const content = JSON.parse(json) as IndexLine;
     if ('epoch' in content) head?.epochs.push(content.epoch);
-    else if ('transaction' in content) head?.transactions.push(content.transaction);
+    else if ('look' in content) addTransactions(head, content.look);
     else head = { ...content, epochs: [], transactions: [], pages: new Uint32Array(0) };
   }
   if (!head) return null;
@@ -101,6 +101,12 @@ async function readIndex(file: string): Promise<SegmentHead | null> {
   head.epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
   head.pages = await readPageNumbers(`${file}.frames`, frames, frameBytes(head.pageSize));
   return head.pages.length === frames ? head : null;
+}
+
+function addTransactions(head: SegmentHead | null, { tLo, tHi, dbPages, frames }: Look): void {
+  for (const [i, pages] of dbPages.entries()) {
+    head?.transactions.push({ tLo, tHi, dbPages: pages, frames: frames[i] ?? 0 });
+  }
 }
 
 async function readPageNumbers(file: string, frames: number, size: number): Promise<Uint32Array> {
