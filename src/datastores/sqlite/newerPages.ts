@@ -151,7 +151,10 @@ export class NewerPages {
 
   /** Keeps those of the versions, which threads have put into the file, that no newer one was kept of. */
   keep({ numbers, places }: PlacedPages): void {
-    for (const [i, page] of numbers.entries()) if (this.claim(page)) this.place(page, places[i] ?? 0);
+    for (let i = 0; i < numbers.length; i++) {
+      const page = numbers[i] ?? 0;
+      if (this.claim(page)) this.place(page, places[i] ?? 0);
+    }
   }
 
   /** True where there is no newer version of the page; its content is to follow before flush(). */

@@ -1,7 +1,7 @@
 /** The frames of a segment after its head, proved one by one: page numbers, ends of transactions and the WAL's checksums. */
 import type { ByteReader } from './byteReader.js';
 import { BadSegment, type SegmentHead } from './segmentFormat.js';
-import { checkFrame, frameBytes, type WalIdentity, type WalSum } from './walFormat.js';
+import { frameBytes, frameDbPages, frameFits, framePage, type WalIdentity, type WalSum } from './walFormat.js';
 
 /** Frames are proved so many bytes at a time; more than the largest one has. */
 export const batchBytes = 1 << 20;
@@ -39,10 +39,15 @@ export class FrameProof {
         this.sum = { ...next.sum };
         this.epochIndex++;
       }
-      const frame = this.identity ? checkFrame(bytes, at + i * size, this.identity, this.sum) : null;
+      const frame = at + i * size;
       this.framesLeft--;
       const expectedDbPages = this.framesLeft === 0 ? head.transactions[this.transaction]?.dbPages : 0;
-      if (!frame || frame.page !== head.pages[this.proved] || frame.dbPages !== expectedDbPages) {
+      const fits = this.identity !== null && frameFits(bytes, frame, this.identity, this.sum);
+      if (
+        !fits ||
+        framePage(bytes, frame) !== head.pages[this.proved] ||
+        frameDbPages(bytes, frame) !== expectedDbPages
+      ) {
         throw new BadSegment(`frame ${this.proved + 1} of ${head.pages.length} does not fit what comes before it`);
       }
       if (this.framesLeft === 0) this.framesLeft = head.transactions[++this.transaction]?.frames ?? 0;

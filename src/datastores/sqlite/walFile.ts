@@ -7,9 +7,9 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import { SpareBuffers } from '../spareBuffers.js';
 import { readAt } from './atOnce.js';
 import {
-  checkFrame,
   type FrameHeader,
   frameBytes,
+  frameFits,
   frameHeaderBytes,
   parseFrameHeader,
   parseWalHeader,
@@ -67,10 +67,9 @@ export class WalFile {
         await this.readExactly(bytes, walHeaderBytes + at * size);
         const headers: FrameHeader[] = [];
         for (let i = 0; i < count; i++) {
-          const header = checkFrame(bytes, i * size, log, sum);
-          if (!header)
+          if (!frameFits(bytes, i * size, log, sum))
             throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
-          headers.push(header);
+          headers.push(parseFrameHeader(bytes, i * size));
         }
         await take(bytes, headers);
       }

@@ -39,6 +39,9 @@ export interface FrameHeader {
   sum: WalSum;
 }
 
+/** The memory that was summed last, as words: a view for each frame would cost as much as a tenth of its sum. */
+let words: Int32Array = new Int32Array(0);
+
 /**
  * Carries `sum` on over bytes [from, to) of `buffer`, in place. `from` and `to` are multiples of 8 counted from a
  * 4-byte aligned start.
@@ -47,8 +50,9 @@ export function addToSum(sum: WalSum, buffer: Uint8Array, from: number, to: numb
   let a = sum.a | 0;
   let b = sum.b | 0;
   if (bigEndian === hostIsBigEndian && (buffer.byteOffset + from) % 4 === 0) {
-    const words = new Int32Array(buffer.buffer, buffer.byteOffset + from, (to - from) >> 2);
-    for (let i = 0; i + 1 < words.length; i += 2) {
+    if (words.buffer !== buffer.buffer) words = new Int32Array(buffer.buffer, 0, buffer.buffer.byteLength >> 2);
+    const end = (buffer.byteOffset + to) >> 2;
+    for (let i = (buffer.byteOffset + from) >> 2; i < end; i += 2) {
       a = (a + (words[i] as number) + b) | 0;
       b = (b + (words[i + 1] as number) + a) | 0;
     }
@@ -87,8 +91,8 @@ export function parseWalHeader(bytes: Buffer): WalHeader | null {
 /** The frame header at `at`; says nothing about whether the frame is valid. */
 export function parseFrameHeader(bytes: Buffer, at: number): FrameHeader {
   return {
-    page: bytes.readUInt32BE(at),
-    dbPages: bytes.readUInt32BE(at + 4),
+    page: framePage(bytes, at),
+    dbPages: frameDbPages(bytes, at),
     salt1: bytes.readUInt32BE(at + 8),
     salt2: bytes.readUInt32BE(at + 12),
     sum: { a: bytes.readUInt32BE(at + 16), b: bytes.readUInt32BE(at + 20) },
@@ -103,16 +107,26 @@ export interface WalIdentity {
   salt2: number;
 }
 
+/** Number of the page in the frame at `at`. */
+export function framePage(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at);
+}
+
+/** See FrameHeader.dbPages. */
+export function frameDbPages(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at + 4);
+}
+
 /**
- * Checks the frame at `at` (its page follows its header) and carries `sum` on over it. Null, with `sum` spoilt, where
- * the salts or the checksum do not continue the log.
+ * Whether the frame at `at` (its page follows its header) continues the log, carrying `sum` on over it. Where the salts or
+ * the checksum do not, `sum` is spoilt.
  */
-export function checkFrame(bytes: Buffer, at: number, log: WalIdentity, sum: WalSum): FrameHeader | null {
-  const frame = parseFrameHeader(bytes, at);
-  if (frame.salt1 !== log.salt1 || frame.salt2 !== log.salt2 || frame.page === 0) return null;
+export function frameFits(bytes: Buffer, at: number, log: WalIdentity, sum: WalSum): boolean {
+  if (bytes.readUInt32BE(at + 8) !== log.salt1 || bytes.readUInt32BE(at + 12) !== log.salt2) return false;
+  if (framePage(bytes, at) === 0) return false;
   addToSum(sum, bytes, at, at + 8, log.bigEndian);
   addToSum(sum, bytes, at + frameHeaderBytes, at + frameHeaderBytes + log.pageSize, log.bigEndian);
-  return sum.a === frame.sum.a && sum.b === frame.sum.b ? frame : null;
+  return sum.a === bytes.readUInt32BE(at + 16) && sum.b === bytes.readUInt32BE(at + 20);
 }
 
 export function frameBytes(pageSize: number): number {
