@@ -10,7 +10,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
-import { endProcess, handOver, launch, run as runProgram } from '../src/datastores/postgresql/processes.js';
+import { endProcess, handOver, launch, run as runProgram } from '../src/datastores/postgresql/server/processes.js';
 import { backUp, instance, plan, register } from '../test/support/postgresql/postgresCalls.js';
 import { BIN, PostgresRig } from '../test/support/postgresql/postgresRig.js';
 import { Service } from '../test/support/service.js';

@@ -2,10 +2,10 @@
 import { spawnSync } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { handOver, run } from '../../src/datastores/postgresql/processes.js';
-import type { ServerPlace } from '../../src/datastores/postgresql/server.js';
-import { privateAddress } from '../../src/datastores/postgresql/server.js';
-import { withSession } from '../../src/datastores/postgresql/session.js';
+import { handOver, run } from '../../src/datastores/postgresql/server/processes.js';
+import type { ServerPlace } from '../../src/datastores/postgresql/server/server.js';
+import { privateAddress } from '../../src/datastores/postgresql/server/server.js';
+import { withSession } from '../../src/datastores/postgresql/source/session.js';
 
 const LIMIT_MS = 600_000;
 

@@ -4,9 +4,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
-import { handOver, run } from '../../src/datastores/postgresql/processes.js';
-import { freePort, ManagedServer } from '../../src/datastores/postgresql/server.js';
-import { writeOwned } from '../../src/datastores/postgresql/settings.js';
+import { handOver, run } from '../../src/datastores/postgresql/server/processes.js';
+import { freePort, ManagedServer } from '../../src/datastores/postgresql/server/server.js';
+import { writeOwned } from '../../src/datastores/postgresql/server/settings.js';
 import { formatInstant, instant, parseInstant } from '../../src/instant.js';
 import {
   type BackupSeen,

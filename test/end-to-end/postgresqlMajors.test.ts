@@ -4,9 +4,9 @@ import { mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Binaries } from '../../src/datastores/postgresql/binaries.js';
-import { resolveRunAs, run } from '../../src/datastores/postgresql/processes.js';
-import { freePort, ManagedServer } from '../../src/datastores/postgresql/server.js';
+import { Binaries } from '../../src/datastores/postgresql/server/binaries.js';
+import { resolveRunAs, run } from '../../src/datastores/postgresql/server/processes.js';
+import { freePort, ManagedServer } from '../../src/datastores/postgresql/server/server.js';
 import { binOf, withoutMajor } from '../support/postgresql/majors.js';
 import {
   backUp,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { chownSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { resolveRunAs } from '../../src/datastores/postgresql/processes.js';
+import { resolveRunAs } from '../../src/datastores/postgresql/server/processes.js';
 import { backUp, column, create, recover, remove } from '../support/postgresql/postgresCalls.js';
 import { withoutPostgresql } from '../support/postgresql/postgresRig.js';
 import { scratchDir } from '../support/scratch.js';

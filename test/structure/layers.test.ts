@@ -75,6 +75,18 @@ function roomOf(absolute: string): string {
   return first.replace(/\.[jt]s$/, '');
 }
 
+/** Relative to src/. */
+function targetOf(file: string, specifier: string): string {
+  return specifier.startsWith('.') ? path.join(path.dirname(file), specifier) : '';
+}
+
+/** The driver that a file belongs to and the room in it, both by directory. */
+function driverOf(file: string): { driver: string; room: string | undefined } | null {
+  const [room, driver = '', ...rest] = file.split(path.sep);
+  if (room !== 'datastores' || rest.length === 0) return null;
+  return { driver, room: rest.length > 1 ? rest[0] : undefined };
+}
+
 const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
 const imports = files.flatMap(importsOf);
 
@@ -104,12 +116,24 @@ test('only main reads the configuration', () => {
 
 test('datastores do not know each other', () => {
   const broken = imports.filter(({ file, specifier }) => {
-    const [, own] = file.split(path.sep);
-    const match = /^\.\.\/(\w+)\//.exec(specifier);
-    return file.startsWith('datastores/') && match && own !== undefined && !own.endsWith('.ts') && match[1] !== own;
+    const [own, other] = [driverOf(file), driverOf(targetOf(file, specifier))];
+    return own && other && own.driver !== other.driver;
   });
+  assert.deepEqual(broken, []);
+});
+
+test('the rooms of the PostgreSQL driver import only from those below them', () => {
+  const rooms = ['formats', 'source', 'server', 'capture', 'backup', 'recovery'];
+  const within = imports.flatMap(({ file, specifier }) => {
+    const [own, other] = [driverOf(file), driverOf(targetOf(file, specifier))];
+    return own?.driver === 'postgresql' && own.room && other
+      ? [{ file, specifier, own: own.room, other: other.room }]
+      : [];
+  });
+  assert.deepEqual([...new Set(within.map(({ own }) => own))].sort(), rooms.toSorted());
+  const broken = within.filter(({ own, other }) => !other || rooms.indexOf(other) > rooms.indexOf(own));
   assert.deepEqual(
-    broken.filter(({ specifier }) => !['../../', '../datastore.js'].some((prefix) => specifier.startsWith(prefix))),
+    broken.map(({ file, specifier }) => `${file} imports ${specifier}`),
     [],
   );
 });

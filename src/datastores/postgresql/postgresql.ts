@@ -6,22 +6,22 @@ import { mkdir, rm } from 'node:fs/promises';
 import { Fault, type JsonObject } from '../../errors.js';
 import type { InstanceHandle } from '../../model.js';
 import type { Datastore, InstanceFacts, RecoveryDriver } from '../datastore.js';
-import { activateCopy, discardCopy, verifyCopy } from './activate.js';
-import { parseConnectionUri, type ServerAddress } from './address.js';
-import { baseState, takeBackup } from './backup.js';
-import { Binaries } from './binaries.js';
-import { WalCapture } from './capture.js';
-import { locateCut } from './locate.js';
-import { parsePosition } from './lsn.js';
-import { supportedInWords, supportedMajors } from './majors.js';
-import type { NetworkBounds } from './networks.js';
-import { type RunAs, resolveRunAs } from './processes.js';
-import { dataDirectory, managedState, provisionServer, serverPlace } from './provision.js';
-import { replayLog } from './replay.js';
-import { requireMajor, restoreBase, scratchPlaces } from './restore.js';
-import { discardRoll, rollForward } from './rollForward.js';
-import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server.js';
-import { continuesIdentity, dropSlot, inspectSource, slotName } from './source.js';
+import { baseState, takeBackup } from './backup/backup.js';
+import { WalCapture } from './capture/capture.js';
+import { parsePosition } from './formats/lsn.js';
+import { supportedInWords, supportedMajors } from './formats/majors.js';
+import { activateCopy, discardCopy, verifyCopy } from './recovery/activate.js';
+import { locateCut } from './recovery/locate.js';
+import { replayLog } from './recovery/replay.js';
+import { requireMajor, restoreBase, scratchPlaces } from './recovery/restore.js';
+import { discardRoll, rollForward } from './recovery/rollForward.js';
+import { Binaries } from './server/binaries.js';
+import { type RunAs, resolveRunAs } from './server/processes.js';
+import { dataDirectory, managedState, provisionServer, serverPlace } from './server/provision.js';
+import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server/server.js';
+import { parseConnectionUri, type ServerAddress } from './source/address.js';
+import type { NetworkBounds } from './source/networks.js';
+import { continuesIdentity, dropSlot, inspectSource, slotName } from './source/source.js';
 
 export interface PostgresqlOptions {
   /** Where to look for PostgreSQL's programs first. */

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { chmod, mkdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
-import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
-import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
+import { supportedMajors } from '../../../src/datastores/postgresql/formats/majors.js';
+import { Binaries } from '../../../src/datastores/postgresql/server/binaries.js';
+import { resolveRunAs } from '../../../src/datastores/postgresql/server/processes.js';
 import type { Fault } from '../../../src/errors.js';
 import { scratchDir } from '../../support/scratch.js';
 

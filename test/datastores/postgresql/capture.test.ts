@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
-import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
 import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 

@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync,
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { archiveOf, trim } from '../../../src/datastores/postgresql/dataArchive.js';
+import { archiveOf, trim } from '../../../src/datastores/postgresql/recovery/dataArchive.js';
 import { scratchDir } from '../../support/scratch.js';
 import { seeded } from '../../support/seed.js';
 

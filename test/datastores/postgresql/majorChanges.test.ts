@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
-import { ManagedServer } from '../../../src/datastores/postgresql/server.js';
-import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { ManagedServer } from '../../../src/datastores/postgresql/server/server.js';
+import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PostgresRig, sourceNow } from '../../support/postgresql/postgresRig.js';
 import { until } from '../../support/sqlitePrograms.js';

@@ -8,13 +8,17 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
 import type { LogCapture, StoredBackup } from '../../../src/datastores/datastore.js';
-import { ControlFileError, parseControlFile } from '../../../src/datastores/postgresql/controlFile.js';
-import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
-import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/postgresql/lsn.js';
-import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
-import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
-import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
-import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
+import { ControlFileError, parseControlFile } from '../../../src/datastores/postgresql/formats/controlFile.js';
+import { crc32c } from '../../../src/datastores/postgresql/formats/crc32c.js';
+import { segmentFloor, serverLsn, walFileName } from '../../../src/datastores/postgresql/formats/lsn.js';
+import { supportedMajors } from '../../../src/datastores/postgresql/formats/majors.js';
+import { WalReader } from '../../../src/datastores/postgresql/formats/walReader.js';
+import {
+  type WalCheckpoint,
+  type WalCommit,
+  WalFormatError,
+} from '../../../src/datastores/postgresql/formats/walRecord.js';
+import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/server/processes.js';
 import { instant } from '../../../src/instant.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';

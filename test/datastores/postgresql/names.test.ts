@@ -1,7 +1,6 @@
 /** Text in and out: LSNs, positions, names of files and stretches, connection URIs. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { endpointOf, parseConnectionUri, uriOf } from '../../../src/datastores/postgresql/address.js';
 import {
   formatLsn,
   parseLsn,
@@ -9,7 +8,8 @@ import {
   positionAt,
   stretchName,
   walFileName,
-} from '../../../src/datastores/postgresql/lsn.js';
+} from '../../../src/datastores/postgresql/formats/lsn.js';
+import { endpointOf, parseConnectionUri, uriOf } from '../../../src/datastores/postgresql/source/address.js';
 import { parseInstant } from '../../../src/instant.js';
 
 describe('PostgreSQL: log positions', () => {

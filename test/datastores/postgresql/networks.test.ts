@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
-import { parseConnectionUri } from '../../../src/datastores/postgresql/address.js';
-import { NetworkBounds, socketTo } from '../../../src/datastores/postgresql/networks.js';
-import { connect } from '../../../src/datastores/postgresql/session.js';
+import { parseConnectionUri } from '../../../src/datastores/postgresql/source/address.js';
+import { NetworkBounds, socketTo } from '../../../src/datastores/postgresql/source/networks.js';
+import { connect } from '../../../src/datastores/postgresql/source/session.js';
 import { serviceUnderTest } from '../../support/serviceUnderTest.js';
 
 const SPECIAL = [

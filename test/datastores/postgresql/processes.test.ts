@@ -4,14 +4,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
+import { resolveRunAs, run } from '../../../src/datastores/postgresql/server/processes.js';
 import { requirement } from '../../support/requirement.js';
 
 const withoutSetpriv = requirement('setpriv', ['--pdeathsig', 'SIGINT', 'true'], 'it is part of util-linux');
 
 describe('PostgreSQL: child processes', () => {
   test('a killed service leaves nothing running', { skip: withoutSetpriv }, async () => {
-    const module = new URL('../../../src/datastores/postgresql/processes.js', import.meta.url).href;
+    const module = new URL('../../../src/datastores/postgresql/server/processes.js', import.meta.url).href;
     const service = spawn(process.execPath, [
       '--input-type=module',
       '-e',

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { ReceivedBytes } from '../../../src/datastores/postgresql/receivedBytes.js';
+import { ReceivedBytes } from '../../../src/datastores/postgresql/capture/receivedBytes.js';
 import { seeded, seeds } from '../../support/seed.js';
 
 test('bytes come out as they went in, however they are cut and whenever they are given back', (t) => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
-import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 import { until } from '../../support/sqlitePrograms.js';

@@ -15,7 +15,7 @@ import type {
   StoredPart,
   StoredSegment,
 } from '../../../src/datastores/datastore.js';
-import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
+import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/server/processes.js';
 import { Fault } from '../../../src/errors.js';
 import { formatInstant, type Instant, instant } from '../../../src/instant.js';
 import {

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
-import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
-import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { NetworkBounds } from '../../../src/datastores/postgresql/source/networks.js';
+import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 

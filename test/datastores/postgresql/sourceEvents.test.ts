@@ -6,8 +6,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
 import type { StoredBackup } from '../../../src/datastores/datastore.js';
-import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
-import { slotName } from '../../../src/datastores/postgresql/source.js';
+import { resolveRunAs, run } from '../../../src/datastores/postgresql/server/processes.js';
+import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 import { until } from '../../support/sqlitePrograms.js';
 

@@ -6,8 +6,8 @@ import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { RecoveryContext, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
-import { resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
-import { boundLog } from '../../../src/datastores/postgresql/server.js';
+import { resolveRunAs } from '../../../src/datastores/postgresql/server/processes.js';
+import { boundLog } from '../../../src/datastores/postgresql/server/server.js';
 import { Fault, type JsonObject } from '../../../src/errors.js';
 import type { Cut } from '../../../src/model.js';
 import { tinyDisk } from '../../storage/tinyDisk.js';

@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type pg from 'pg';
-import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/processes.js';
+import { handOver, resolveRunAs } from '../../../src/datastores/postgresql/server/processes.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
 import { PostgresRig, type Recovered, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
 

@@ -6,8 +6,9 @@ import { mkdir, readdir, readFile, stat, unlink, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import type { StoredPart } from '../../../src/datastores/datastore.js';
-import { type TarPlace, TarReader } from '../../../src/datastores/postgresql/tarReader.js';
-import { type PartStarts, unpack } from '../../../src/datastores/postgresql/unpack.js';
+import type { PartStarts } from '../../../src/datastores/postgresql/backup/partMarks.js';
+import { type TarPlace, TarReader } from '../../../src/datastores/postgresql/formats/tarReader.js';
+import { unpack } from '../../../src/datastores/postgresql/recovery/unpack.js';
 import { type TarEntry, tarOf } from '../../support/postgresql/tarWriter.js';
 import { poured } from '../../support/poured.js';
 import { Random } from '../../support/random.js';

@@ -1,9 +1,13 @@
 /** Reading the write-ahead log from bytes made by hand: pages, records over several of them, switches, crashes, damage. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
-import { WalReader } from '../../../src/datastores/postgresql/walReader.js';
-import { type WalCheckpoint, type WalCommit, WalFormatError } from '../../../src/datastores/postgresql/walRecord.js';
+import { crc32c } from '../../../src/datastores/postgresql/formats/crc32c.js';
+import { WalReader } from '../../../src/datastores/postgresql/formats/walReader.js';
+import {
+  type WalCheckpoint,
+  type WalCommit,
+  WalFormatError,
+} from '../../../src/datastores/postgresql/formats/walRecord.js';
 import { EPOCH, FILE, PAGE, WalWriter } from '../../support/postgresql/walWriter.js';
 
 function read(start: number, bytes: Buffer, chunk = bytes.length): { reader: WalReader; commits: WalCommit[] } {

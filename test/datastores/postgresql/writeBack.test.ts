@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { WriteBack } from '../../../src/datastores/postgresql/writeBack.js';
+import { WriteBack } from '../../../src/datastores/postgresql/recovery/writeBack.js';
 import { scratchDir } from '../../support/scratch.js';
 
 const LARGE = Buffer.alloc(1024 * 1024, 1);

@@ -17,13 +17,13 @@ import type {
   RollForwardRequest,
   StoredBackup,
 } from '../../../src/datastores/datastore.js';
-import { Binaries } from '../../../src/datastores/postgresql/binaries.js';
-import { supportedMajors } from '../../../src/datastores/postgresql/majors.js';
-import { NetworkBounds } from '../../../src/datastores/postgresql/networks.js';
+import { supportedMajors } from '../../../src/datastores/postgresql/formats/majors.js';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
-import { resolveRunAs, run } from '../../../src/datastores/postgresql/processes.js';
-import { provisionServer } from '../../../src/datastores/postgresql/provision.js';
-import type { ManagedServer } from '../../../src/datastores/postgresql/server.js';
+import { Binaries } from '../../../src/datastores/postgresql/server/binaries.js';
+import { resolveRunAs, run } from '../../../src/datastores/postgresql/server/processes.js';
+import { provisionServer } from '../../../src/datastores/postgresql/server/provision.js';
+import type { ManagedServer } from '../../../src/datastores/postgresql/server/server.js';
+import { NetworkBounds } from '../../../src/datastores/postgresql/source/networks.js';
 import { type Instant, instant, parseInstant } from '../../../src/instant.js';
 import type { Cut, InstanceHandle } from '../../../src/model.js';
 import { binOf, withoutMajor } from './majors.js';

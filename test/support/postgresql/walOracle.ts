@@ -3,7 +3,7 @@
  * own code and comes with every server, also where pg_waldump does not.
  */
 import type pg from 'pg';
-import { serverLsn } from '../../../src/datastores/postgresql/lsn.js';
+import { serverLsn } from '../../../src/datastores/postgresql/formats/lsn.js';
 import { type Instant, parseInstant } from '../../../src/instant.js';
 
 export interface OracleRecord {

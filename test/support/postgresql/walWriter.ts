@@ -1,5 +1,5 @@
 /** Write-ahead log made by hand. */
-import { crc32c } from '../../../src/datastores/postgresql/crc32c.js';
+import { crc32c } from '../../../src/datastores/postgresql/formats/crc32c.js';
 
 export const PAGE = 8192;
 /** Of a WAL file; PostgreSQL itself has none as small. */

@@ -1,0 +1,125 @@
+/**
+ * Moves received log into the archive: cuts a segment off when enough has come or has waited long enough, and hands one
+ * after another to the sink until it takes them.
+ */
+import type { LogSink } from '../../datastore.js';
+import type { Cut, Progress, WalBuffer } from './walBuffer.js';
+
+/** Half of a WAL file: large enough to compress well, small enough to be held in memory twice for each instance. */
+const SEGMENT_BYTES = 8 * 1024 * 1024;
+/** How long a commit may wait for its segment to fill. */
+const SEGMENT_AGE_MS = 10_000;
+/** The same where the source's commits wait for the archive: at most ten segments a second. */
+const SYNCHRONOUS_AGE_MS = 100;
+const RETRY_MS = 1_000;
+/** A segment that the sink has neither taken nor refused for so long is taken for refused. */
+const HANGS_MS = 60_000;
+
+export interface HandoverEvents {
+  /** The archive has everything up to here. */
+  taken(progress: Progress): void;
+  failed(error: unknown): void;
+}
+
+export class Handover {
+  /** What arrives now; null between two connections. */
+  buffer: WalBuffer | null = null;
+  /** The source's commits wait for what is handed over. */
+  synchronous = false;
+  /** Cut off, and not yet taken by the sink. */
+  private leaving: (Cut & { since: number }) | null = null;
+  private refused = false;
+  private chain: Promise<void> = Promise.resolve();
+  private timer: NodeJS.Timeout | null = null;
+  private handedOverAt = 0;
+
+  constructor(
+    private readonly sink: LogSink,
+    private readonly events: HandoverEvents,
+  ) {}
+
+  /** Nothing waits that could be lost or sent twice. */
+  get idle(): boolean {
+    return this.buffer === null && this.leaving === null;
+  }
+
+  /** As much waits as may be held in memory. */
+  get full(): boolean {
+    return (this.buffer?.wholeBytes ?? 0) >= 2 * SEGMENT_BYTES;
+  }
+
+  /** The sink takes nothing. */
+  get stuck(): boolean {
+    return this.refused || (this.leaving !== null && performance.now() - this.leaving.since > HANGS_MS);
+  }
+
+  /** The smallest commit time that is not archived. */
+  get oldestPending() {
+    return this.leaving?.segment.firstCommitAt ?? this.buffer?.oldestPending ?? null;
+  }
+
+  /** Something came into the buffer. */
+  arrived(): void {
+    const { buffer } = this;
+    if (!buffer) return;
+    if (buffer.pendingBytes >= SEGMENT_BYTES) void this.now().catch((error: unknown) => this.retryLater(error));
+    else if (this.synchronous || buffer.oldestPending !== null) this.soon();
+  }
+
+  soon(): void {
+    // What waits for its ordinary age when commits begin to wait for it must not.
+    if (this.synchronous && this.timer) this.cancel();
+    const age = Math.max(0, this.handedOverAt + SYNCHRONOUS_AGE_MS - performance.now());
+    this.after(this.synchronous ? age : SEGMENT_AGE_MS);
+  }
+
+  /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
+  now(): Promise<void> {
+    const work = this.chain.catch(() => {}).then(() => this.drain());
+    this.chain = work;
+    // Callers see the failure; the chain itself must not count as unhandled.
+    work.catch(() => {});
+    return work;
+  }
+
+  cancel(): void {
+    if (this.timer) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  private async drain(): Promise<void> {
+    // First what an earlier call cut off and could not hand over, then what came since; a fence must not chase a busy
+    // server any further.
+    for (let round = 0; round < 2; round++) {
+      if (!this.leaving) {
+        const cut = this.buffer?.cut();
+        if (!cut) break;
+        this.leaving = { ...cut, since: performance.now() };
+      }
+      const { segment, progress, release } = this.leaving;
+      try {
+        await this.sink.segment(segment);
+      } catch (error) {
+        this.refused = true;
+        throw error;
+      }
+      this.leaving = null;
+      release();
+      this.refused = false;
+      this.handedOverAt = performance.now();
+      this.events.taken(progress);
+    }
+  }
+
+  private retryLater(error: unknown): void {
+    this.events.failed(error);
+    this.after(RETRY_MS);
+  }
+
+  private after(milliseconds: number): void {
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      void this.now().catch((error: unknown) => this.retryLater(error));
+    }, milliseconds);
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * PostgreSQL's streaming replication protocol, physical kind: asks who the server is, then receives its log as it is
+ * written and tells it how far it is safely kept. (PostgreSQL 15 documentation, section 55.4.)
+ */
+import type { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import type pg from 'pg';
+import { collect } from '../../../collector.js';
+import { Fault } from '../../../errors.js';
+import { type Instant, instant } from '../../../instant.js';
+import { formatLsn, serverLsn } from '../formats/lsn.js';
+import type { ServerAddress } from './address.js';
+import { connect } from './session.js';
+
+/** 2000-01-01T00:00:00Z in microseconds since 1970. */
+const POSTGRES_EPOCH = 946_684_800_000_000;
+const STATUS_EVERY_MS = 5_000;
+/** Every status asks for an answer; a server that gives none for this long is gone. */
+const SILENCE_MS = 60_000;
+/** Log that arrives meanwhile is read at once; a commit is archived seconds later anyway. */
+const REST_MS = 50;
+/** Every read from the connection leaves a buffer of its own behind, and pg makes another of many of them. */
+const BYTES_PER_COLLECTION = 4 * 1024 * 1024;
+
+export interface SystemIdentity {
+  systemId: string;
+  timeline: number;
+  /** How far the server's log is on its disk. */
+  flushed: number;
+}
+
+export interface StreamListener {
+  /** Log from `start` on; the bytes are used again afterwards. */
+  data(start: number, bytes: Buffer): void;
+  /** The server's clock and the end of its log. */
+  heartbeat(serverTime: Instant, logEnd: number): void;
+  /** The server wants to be told how far its log is kept; one that shuts down waits until that is all of it. */
+  asked(): void;
+}
+
+/** The part of pg's connection that copying in both directions needs; not in its typings. */
+export interface CopyConnection extends EventEmitter {
+  stream: Socket;
+  sendCopyFromChunk(chunk: Buffer): void;
+}
+
+export function copyConnection(client: pg.Client): CopyConnection {
+  return (client as unknown as { connection: CopyConnection }).connection;
+}
+
+export class ReplicationStream {
+  private readonly connection: CopyConnection;
+  private timer: NodeJS.Timeout | null = null;
+  private heardAt = Date.now();
+  private written = 0;
+  private kept = 0;
+  /** A busy server is read to the end of what it has sent now and then, and not for each commit of its own. */
+  private resting: NodeJS.Timeout | null = null;
+  private draining: NodeJS.Immediate | null = null;
+  /** Something came since draining was looked at. */
+  private flowing = false;
+  private uncollected = 0;
+  /** Somebody waits for each commit. */
+  private prompt = false;
+  /** The listener has no room. */
+  private held = false;
+
+  private constructor(private readonly client: pg.Client) {
+    this.connection = copyConnection(client);
+  }
+
+  /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */
+  static async open(address: ServerAddress, applicationName: string): Promise<ReplicationStream> {
+    return new ReplicationStream(await connect(address, { applicationName, replication: true }));
+  }
+
+  async identify(): Promise<SystemIdentity> {
+    const { rows } = await this.client.query('IDENTIFY_SYSTEM');
+    return {
+      systemId: String(rows[0].systemid),
+      timeline: Number(rows[0].timeline),
+      flushed: serverLsn(rows[0].xlogpos),
+    };
+  }
+
+  /** The history file of a timeline later than the first, without which no server replays it. */
+  async history(timeline: number): Promise<string> {
+    const { rows } = await this.client.query(`TIMELINE_HISTORY ${timeline}`);
+    return String(rows[0].content);
+  }
+
+  /**
+   * Streams from `from` until the connection ends. Resolves when the stream is closed, rejects with what ended it.
+   * An exception of the listener ends it too.
+   */
+  async follow(slot: string, from: number, timeline: number, listener: StreamListener): Promise<void> {
+    this.written = from;
+    this.kept = from;
+    const failed = new Promise<never>((_, reject) => {
+      this.connection.on('copyData', ({ chunk }: { chunk: Buffer }) => {
+        this.heardAt = Date.now();
+        // What pg had already taken in when the stream was closed.
+        if (this.timer === null) return;
+        try {
+          this.receive(chunk, listener);
+        } catch (error) {
+          reject(error);
+          this.close();
+        }
+      });
+      // The server ends its side where the timeline ends.
+      this.connection.on('copyDone', () => reject(unavailable('PostgreSQL ended the stream: a new timeline began')));
+      this.client.on('end', () => reject(unavailable('The connection to PostgreSQL ended')));
+    });
+    this.timer = setInterval(() => this.beat(), STATUS_EVERY_MS);
+    const streaming = this.client.query(
+      `START_REPLICATION SLOT "${slot}" PHYSICAL ${formatLsn(from)} TIMELINE ${timeline}`,
+    );
+    try {
+      // The command's own error says more than the end of the connection that comes with it, and comes first.
+      await Promise.race([streaming, failed]);
+    } finally {
+      streaming.catch(() => {});
+      failed.catch(() => {});
+      this.close();
+    }
+  }
+
+  /** Log before `lsn` is archived, and the server need not keep it for this service any longer. */
+  acknowledge(lsn: number): void {
+    this.kept = Math.max(this.kept, lsn);
+    this.sendStatus(false);
+  }
+
+  /** Tells the server at once how much has arrived: commits that wait for `remote_write` need no more. */
+  tellReceived(): void {
+    this.sendStatus(false);
+  }
+
+  /** Whether what arrives is taken at once, or up to REST_MS later, which is much less work. */
+  setPrompt(prompt: boolean): void {
+    this.prompt = prompt;
+    if (prompt) this.endRest();
+  }
+
+  pause(): void {
+    this.held = true;
+    this.connection.stream.pause();
+  }
+
+  resume(): void {
+    // The silence was this side's.
+    this.heardAt = Date.now();
+    this.held = false;
+    if (this.resting === null) this.connection.stream.resume();
+  }
+
+  close(): void {
+    if (this.timer) clearInterval(this.timer);
+    this.timer = null;
+    if (this.draining) clearImmediate(this.draining);
+    this.draining = null;
+    this.endRest();
+    this.connection.stream.destroy();
+    void this.client.end().catch(() => {});
+  }
+
+  /** Rests as soon as nothing more is there to be read. */
+  private restSoon(): void {
+    this.flowing = true;
+    if (!this.prompt && this.draining === null && this.resting === null) this.drain();
+  }
+
+  /** Between two immediates the event loop reads what has arrived. */
+  private drain(): void {
+    this.flowing = false;
+    this.draining = setImmediate(() => {
+      this.draining = null;
+      if (this.prompt || this.timer === null) return;
+      if (this.flowing) this.drain();
+      else this.rest();
+    });
+  }
+
+  private collectNowAndThen(bytes: number): void {
+    this.uncollected += bytes;
+    if (this.uncollected < BYTES_PER_COLLECTION) return;
+    this.uncollected = 0;
+    collect({ type: 'minor' });
+  }
+
+  private rest(): void {
+    this.connection.stream.pause();
+    this.resting = setTimeout(() => this.endRest(), REST_MS);
+  }
+
+  private endRest(): void {
+    if (this.resting === null) return;
+    clearTimeout(this.resting);
+    this.resting = null;
+    if (!this.held) this.connection.stream.resume();
+  }
+
+  private receive(chunk: Buffer, listener: StreamListener): void {
+    const kind = chunk.readUInt8(0);
+    if (kind === 0x77 /* w: start, end of log, clock, bytes */) {
+      const start = Number(chunk.readBigUInt64BE(1));
+      const logEnd = Number(chunk.readBigUInt64BE(9));
+      const bytes = chunk.subarray(25);
+      this.written = start + bytes.length;
+      listener.data(start, bytes);
+      this.restSoon();
+      listener.heartbeat(clock(chunk, 17), logEnd);
+      this.collectNowAndThen(bytes.length);
+    } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
+      listener.heartbeat(clock(chunk, 9), Number(chunk.readBigUInt64BE(1)));
+      if (chunk.readUInt8(17) === 1) {
+        this.sendStatus(false);
+        listener.asked();
+      }
+    }
+  }
+
+  private beat(): void {
+    if (Date.now() - this.heardAt > SILENCE_MS && !this.connection.stream.isPaused()) {
+      this.connection.stream.destroy();
+    } else {
+      this.sendStatus(true);
+    }
+  }
+
+  private sendStatus(answerWanted: boolean): void {
+    if (!this.connection.stream.writable || this.timer === null) return;
+    const status = Buffer.alloc(34);
+    status.writeUInt8(0x72, 0);
+    status.writeBigUInt64BE(BigInt(this.written), 1);
+    status.writeBigUInt64BE(BigInt(this.kept), 9);
+    status.writeBigUInt64BE(BigInt(this.kept), 17);
+    status.writeBigInt64BE(BigInt(Date.now()) * 1000n - BigInt(POSTGRES_EPOCH), 25);
+    status.writeUInt8(answerWanted ? 1 : 0, 33);
+    this.connection.sendCopyFromChunk(status);
+  }
+}
+
+function clock(chunk: Buffer, at: number): Instant {
+  return instant(Number(chunk.readBigInt64BE(at)) + POSTGRES_EPOCH);
+}
+
+function unavailable(message: string): Fault {
+  return new Fault('DATASTORE_UNAVAILABLE', message);
+}

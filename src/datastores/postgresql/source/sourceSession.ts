@@ -1,0 +1,91 @@
+/** The one ordinary connection that a capture keeps to its source: for fences, its slot, and the source's clock. */
+import type pg from 'pg';
+import { type Instant, instant } from '../../../instant.js';
+import { serverLsn } from '../formats/lsn.js';
+import type { ServerAddress } from './address.js';
+import { connect, connectionFault } from './session.js';
+
+export class SourceSession {
+  private client: pg.Client | null = null;
+  private turn: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly address: ServerAddress,
+    private readonly applicationName: string,
+  ) {}
+
+  /** Runs `work` on the connection, one after another. @throws Fault INVALID_ARGUMENT, DATASTORE_UNAVAILABLE */
+  run<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const done = this.turn.then(() => this.attempt(work));
+    this.turn = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  }
+
+  /**
+   * Writes a commit record and answers with an LSN behind it. The message, which nobody reads, is what makes the server
+   * flush the commit before it answers: one that follows no other record of its transaction is flushed some time later,
+   * and the log's end on disk would then say nothing about it.
+   */
+  async markCommit(): Promise<number> {
+    return await this.run(async (client) => {
+      await client.query("select pg_logical_emit_message(true, 'pitr', 'fence')");
+      const { rows } = await client.query('select pg_current_wal_flush_lsn()::text as lsn');
+      return serverLsn(rows[0].lsn);
+    });
+  }
+
+  /** The size of a WAL file in bytes, and the source's clock. */
+  async describe(): Promise<{ segmentSize: number; now: Instant }> {
+    return await this.run(async (client) => {
+      const { rows } = await client.query(
+        `select setting::bigint as bytes, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now
+           from pg_settings where name = 'wal_segment_size'`,
+      );
+      return { segmentSize: Number(rows[0].bytes), now: instant(Number(rows[0].now)) };
+    });
+  }
+
+  /** Whether the server's commits wait for what goes through this slot, and how much log it keeps for it; 0 without one. */
+  async slotState(slot: string): Promise<{ synchronous: boolean; retainedBytes: number }> {
+    return await this.run(async (client) => {
+      const { rows } = await client.query(
+        `select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint as retained,
+                exists (select from pg_stat_replication where pid = active_pid and sync_state in ('sync', 'quorum')) as sync
+           from pg_replication_slots where slot_name = $1`,
+        [slot],
+      );
+      return { synchronous: rows[0]?.sync === true, retainedBytes: Math.max(0, Number(rows[0]?.retained ?? 0)) };
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.turn;
+    await this.client?.end().catch(() => {});
+    this.client = null;
+  }
+
+  /** A connection that has died since it was last used is replaced once. */
+  private async attempt<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      const kept = this.client;
+      try {
+        this.client ??= await this.open();
+        return await work(this.client);
+      } catch (error) {
+        void this.client?.end().catch(() => {});
+        this.client = null;
+        if (kept === null || attempt > 0) throw connectionFault(error, this.address);
+      }
+    }
+  }
+
+  private async open(): Promise<pg.Client> {
+    const client = await connect(this.address, { applicationName: this.applicationName });
+    // Flushed when answered, and never waiting for a standby.
+    await client.query('set synchronous_commit = local');
+    return client;
+  }
+}
