@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import sqlite3 from 'sqlite3';
+import { startFlags } from './startFlags.js';
 
 const DATABASES = Number(process.env.PITR_BENCH_DATABASES ?? 300);
 const SECONDS = Number(process.env.PITR_BENCH_SECONDS ?? 30);
@@ -24,7 +25,7 @@ const TICKS = 100;
 export async function run(): Promise<void> {
   const home = await mkdtemp(path.join(tmpdir(), 'pitr-bench-'));
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
-  const service = spawn(process.execPath, ['--max-semi-space-size=2', main], {
+  const service = spawn(process.execPath, [...startFlags, main], {
     env: { PATH: process.env.PATH, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info', PITR_LIMIT_RATE: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

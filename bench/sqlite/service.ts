@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { startFlags } from '../startFlags.js';
 import { keep, stop } from './program.js';
 
 const POLL_MS = 20;
@@ -26,7 +27,7 @@ export class Service {
     const child = keep(
       fork(new URL('../../src/main.js', import.meta.url), [], {
         env: { ...process.env, PITR_HOME: home, PORT: '0', LOG_LEVEL: 'info', PITR_LIMIT_RATE: '0' },
-        execArgv: (process.env.PITR_BENCH_SERVICE_ARGS ?? '--max-semi-space-size=2').split(' '),
+        execArgv: process.env.PITR_BENCH_SERVICE_ARGS?.split(' ') ?? startFlags,
         stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
       }),
     );

@@ -49,6 +49,8 @@ function windowsOfStretch(
   let startsBecause: WindowBoundary = first ? 'FIRST_BACKUP' : stretch.startsBecause;
   // Null while nothing can be recovered: before the first backup, and after bytes went missing.
   let from: Instant | null = points[0]?.consistentAt ?? null;
+  /** The last transaction of those whose bytes the gaps seen so far have taken; what they took may overlap. */
+  let missing = -1;
   /** Where the unknown times seen so far end. */
   let knownFrom = 0 as Instant;
 
@@ -60,11 +62,13 @@ function windowsOfStretch(
 
   for (const gap of gaps) {
     if (gap.from >= coveredTo) break;
+    if (gap.last !== null && gap.last <= missing) continue;
     close(gap.from, gap.because);
     if (from !== null && from <= gap.from) startsBecause = gap.because;
     if (gap.last !== null) {
-      const missing = gap.last;
-      from = points.find((point) => point.replayAfter >= missing)?.consistentAt ?? null;
+      const last = gap.last;
+      missing = last;
+      from = points.find((point) => point.replayAfter >= last)?.consistentAt ?? null;
       startsBecause = gap.because;
     } else if (gap.to > knownFrom) {
       knownFrom = gap.to; // The log is whole and only its times are unknown: the same base serves on the other side.

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import type { OpenSink } from '../../model.js';
-import { PageAppender, type PlacedPages, type SharedPages } from './newerPages.js';
+import { PageAppender, type PlacedPages, type SharedPages } from './pageAppender.js';
 import { framesInScope, lastVersions, pagesAt } from './replayScope.js';
 import { BadSegment, bytesOfHead, fixedBytes, parseHead, type SegmentHead } from './segmentFormat.js';
 import { FrameProof } from './segmentFrames.js';

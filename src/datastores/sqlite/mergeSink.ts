@@ -1,6 +1,7 @@
 /** Runs beside the codec: writes a part of a base into the new database file, with newer pages in the place of its own. */
 import type { OpenSink } from '../../model.js';
-import { type PageFiles, PagePatch } from './newerPages.js';
+import type { PageFiles } from './pageFiles.js';
+import { PagePatch } from './pagePatch.js';
 import { type SharedFile, WrittenFileOnThread } from './writtenFile.js';
 
 export const mergeSinkModule = import.meta.url;

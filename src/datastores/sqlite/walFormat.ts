@@ -39,7 +39,7 @@ export interface FrameHeader {
   sum: WalSum;
 }
 
-/** The memory that was summed last, as words: a view for each frame would cost as much as a tenth of its sum. */
+/** The memory that was summed last, as words: a view for each frame would be one more object for the collector. */
 let words: Int32Array = new Int32Array(0);
 
 /**

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { NewerPages, PagePatch } from '../../../src/datastores/sqlite/newerPages.js';
+import { NewerPages } from '../../../src/datastores/sqlite/newerPages.js';
+import { PagePatch } from '../../../src/datastores/sqlite/pagePatch.js';
 import { scratchDir } from '../../support/scratch.js';
 import { seeded, seeds } from '../../support/seed.js';
 
