@@ -6,6 +6,9 @@ import { existsSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { resolveRunAs, run } from '../../../src/datastores/postgresql/server/processes.js';
 import { requirement } from '../../support/requirement.js';
+import { scratchDir } from '../../support/scratch.js';
+import { processesOf } from '../../support/service.js';
+import { until } from '../../support/sqlitePrograms.js';
 
 const withoutSetpriv = requirement('setpriv', ['--pdeathsig', 'SIGINT', 'true'], 'it is part of util-linux');
 
@@ -29,6 +32,25 @@ describe('PostgreSQL: child processes', () => {
       assert.ok(Date.now() < end, 'the child lives on');
       await new Promise((resolve) => setImmediate(resolve));
     }
+  });
+
+  test('a service that is killed while it starts a program leaves nothing running', {
+    skip: withoutSetpriv,
+  }, async (t) => {
+    const module = new URL('../../../src/datastores/postgresql/server/processes.js', import.meta.url).href;
+    const home = await scratchDir(t);
+    // Without a look at the parent two or three of twenty lived on.
+    for (let time = 0; time < 20; time++) {
+      const service = spawn(process.execPath, [
+        '--input-type=module',
+        '-e',
+        `const { launch } = await import(${JSON.stringify(module)});
+         launch('sleep', ['600'], { runAs: null, gently: true, stdio: 'ignore', env: { HOME_OF_IT: ${JSON.stringify(home)} } });
+         process.kill(process.pid, 'SIGKILL');`,
+      ]);
+      await once(service, 'exit');
+    }
+    await until('all have ended', () => processesOf(home).length === 0);
   });
 
   test('a failure and a time-out are told', async () => {

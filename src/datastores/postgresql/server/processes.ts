@@ -41,6 +41,12 @@ export function resolveRunAs(wanted: RunAs | string | undefined): RunAs | null {
 /** setpriv(1) asks the kernel to end the child with its parent; without it only an orderly stop of the service does. */
 const setpriv = spawnSync('setpriv', ['--pdeathsig', 'SIGINT', 'true'], { stdio: 'ignore' }).status === 0;
 
+/**
+ * What the child asked for it to be told of may have happened before it asked: a service that was killed just after the fork.
+ * Then it has another parent by now.
+ */
+const unlessOrphaned = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"';
+
 export interface LaunchOptions {
   runAs: RunAs | null;
   env?: Record<string, string>;
@@ -54,7 +60,7 @@ export interface LaunchOptions {
 export function launch(program: string, args: string[], options: LaunchOptions): ChildProcess {
   const [command, ...rest] = [
     ...(options.gently ? ['nice', '-n', '19'] : []),
-    ...(setpriv ? ['setpriv', '--pdeathsig', 'SIGINT'] : []),
+    ...(setpriv ? ['setpriv', '--pdeathsig', 'SIGINT', 'sh', '-c', unlessOrphaned, 'sh', `${process.pid}`] : []),
     ...[program, ...args],
   ];
   return spawn(command ?? program, rest, {
