@@ -45,8 +45,10 @@ async function throughput(dir: string): Promise<void> {
   try {
     // Apart from each other: whatever watches the one's directory must not weigh on the other.
     const [followed = '', alone = ''] = ['followed', 'alone'].map((name) => path.join(dir, name, 'source.db'));
-    for (const file of [followed, alone]) await mkdir(path.dirname(file));
-    for (const file of [alone, followed]) await (await Database.open(file, '1:1')).close();
+    for (const file of [alone, followed]) {
+      await mkdir(path.dirname(file));
+      await (await Database.open(file, '1:1')).close();
+    }
     await service.register('followed', followed);
     const contestants: Record<string, (mode: string) => Promise<number>> = {
       alone: (mode) => write(alone, mode),

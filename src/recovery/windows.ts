@@ -54,6 +54,7 @@ function windowsOfStretch(
   /** Where the unknown times seen so far end. */
   let knownFrom = 0 as Instant;
 
+  const firstBehind = (ordinal: number) => points.find((point) => point.replayAfter >= ordinal)?.consistentAt ?? null;
   const close = (to: Instant, because: WindowBoundary): void => {
     if (from !== null && from <= to && to <= coveredTo) {
       windows.push({ stretchId: stretch.id, from, to, startsBecause, endsBecause: because });
@@ -66,9 +67,8 @@ function windowsOfStretch(
     close(gap.from, gap.because);
     if (from !== null && from <= gap.from) startsBecause = gap.because;
     if (gap.last !== null) {
-      const last = gap.last;
-      missing = last;
-      from = points.find((point) => point.replayAfter >= last)?.consistentAt ?? null;
+      missing = gap.last;
+      from = firstBehind(missing);
       startsBecause = gap.because;
     } else if (gap.to > knownFrom) {
       knownFrom = gap.to; // The log is whole and only its times are unknown: the same base serves on the other side.

@@ -40,8 +40,8 @@ let collectAt = BYTES_PER_COLLECTION;
 
 /**
  * glibc's malloc gives large buffers back to the system as they are freed, and each new one then costs a page fault for
- * every 4 KiB. Once it has freed a larger one it keeps what is up to that size and
- * up to twice as much in all (mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold). Other allocators just allocate.
+ * every 4 KiB. Once it has freed a larger one it keeps what is up to that size and up to twice as much in all (mallopt(3),
+ * M_MMAP_THRESHOLD, on the dynamic threshold). Other allocators just allocate.
  */
 const KEPT_BY_MALLOC_BYTES = 2 * 1024 * 1024;
 function keepFreedBuffers(): void {

@@ -30,14 +30,13 @@ export class LogListener {
   listen(): boolean {
     this.stop();
     try {
-      const watcher = watch(this.file, (event) => {
+      this.watcher = watch(this.file, (event) => {
         // It has another name or none: what is written under this one is to be heard of through a new watch.
         if (event === 'rename') this.stop();
         this.writes++;
         this.heard();
       });
-      watcher.on('error', () => this.stop());
-      this.watcher = watcher;
+      this.watcher.on('error', () => this.stop());
     } catch {
       return false;
     }

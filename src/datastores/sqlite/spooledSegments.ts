@@ -8,7 +8,7 @@ import { ByteReader } from './byteReader.js';
 import { BadSegment, encodeHead, type SegmentHead } from './segmentFormat.js';
 import { batchBytes, type FrameBatch, provenFrames } from './segmentFrames.js';
 import { discardSegment, type IndexLine, type Look, type SealedSegment, writeSeal } from './spool.js';
-import { frameBytes, parseFrameHeader, type WalSum } from './walFormat.js';
+import { frameBytes, framePage, parseFrameHeader, type WalSum } from './walFormat.js';
 
 /** The head of a sealed piece. @throws BadSegment */
 export async function sealedHead(sealed: SealedSegment): Promise<SegmentHead> {
@@ -114,7 +114,7 @@ async function readPageNumbers(file: string, frames: number, size: number): Prom
   const pages = new Uint32Array(Math.min(frames, available));
   let page = 0;
   for await (const bytes of wholeFrames(file, size)) {
-    for (let at = 0; at < bytes.length && page < pages.length; at += size) pages[page++] = bytes.readUInt32BE(at);
+    for (let at = 0; at < bytes.length && page < pages.length; at += size) pages[page++] = framePage(bytes, at);
     if (page === pages.length) break;
   }
   return pages;
