@@ -8,19 +8,29 @@ const root = fileURLToPath(new URL('../dist/test', import.meta.url));
 const words = process.argv.slice(2).filter((argument) => argument !== '--long');
 const long = process.argv.includes('--long');
 
-const files = readdirSync(root, { recursive: true })
-  .filter((file) => file.endsWith('.test.js'))
-  .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
-  .sort()
-  .map((file) => `${root}/${file}`);
+/** Files whose outages must be short enough for what is documented: beside a neighbour no service starts in time. */
+const ALONE = ['end-to-end/outages.test.js'];
+
+const all = readdirSync(root, { recursive: true }).filter((file) => file.endsWith('.test.js'));
+const moved = ALONE.find((file) => !all.includes(file));
+if (moved) throw new Error(`${moved} is to run alone and is not there`);
+const files = all.filter((file) => words.length === 0 || words.some((word) => file.includes(word))).sort();
 if (files.length === 0) {
   console.error(`No test file matches ${words.join(' ')}.`);
   process.exit(1);
 }
 
-const result = spawnSync(
-  process.execPath,
-  ['--enable-source-maps', '--test', '--test-reporter=spec', '--test-concurrency=2', ...files],
-  { stdio: 'inherit', env: { ...process.env, ...(long ? { PITR_TEST_LONG: '1' } : {}) } },
-);
-process.exit(result.status ?? 1);
+const failed = [files.filter((file) => ALONE.includes(file)), files.filter((file) => !ALONE.includes(file))]
+  .filter((group) => group.length > 0)
+  .filter((group) => !passes(group));
+process.exit(failed.length);
+
+function passes(group) {
+  const paths = group.map((file) => `${root}/${file}`);
+  const options = ['--enable-source-maps', '--test', '--test-reporter=spec', '--test-concurrency=2'];
+  const { status } = spawnSync(process.execPath, [...options, ...paths], {
+    stdio: 'inherit',
+    env: { ...process.env, ...(long ? { PITR_TEST_LONG: '1' } : {}) },
+  });
+  return status === 0;
+}
