@@ -110,17 +110,16 @@ export class CodecPool {
   }
 
   /**
-   * Hands a whole object in an open file to a sink, all of it on one thread.
+   * Hands a whole object in a file to a sink, all of it on one thread. Null where there is no such file, or none that can
+   * be opened.
    * @throws Fault STORAGE_UNAVAILABLE, INTERNAL; what the sink throws, as an Error with its `code`
    */
-  async pourFile(descriptor: number, object: StoredObject, sink: ThreadSink): Promise<Poured> {
+  async pourFile(file: string, object: StoredObject, sink: ThreadSink): Promise<Poured | null> {
     const seat = this.pick((one) => one.objects);
     seat.objects += 1;
     const { plainBytes, storedBytes, sha256 } = object;
     try {
-      const asked = { op: 'pourFile', descriptor, object: { plainBytes, storedBytes, sha256 }, sink } as const;
-      const { poured } = await seat.ask(asked);
-      if (!poured) throw new Fault('INTERNAL', 'A thread that was to pour an object answered something else');
+      const { poured } = await seat.ask({ op: 'pourFile', file, object: { plainBytes, storedBytes, sha256 }, sink });
       return poured;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;

@@ -1,5 +1,6 @@
 /** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
 import { createHash, type Hash } from 'node:crypto';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
@@ -14,7 +15,7 @@ export type CodecRequest =
   | { id: number; op: 'encode'; bytes: Uint8Array<ArrayBuffer>; plainBytes: number }
   | { id: number; op: 'hash'; object: number; bytes: Uint8Array<ArrayBuffer> }
   | { id: number; op: 'decode'; object: number; blocks: Uint8Array<ArrayBuffer>[] }
-  | { id: number; op: 'pourFile'; descriptor: number; object: FileToPour; sink: ThreadSink }
+  | { id: number; op: 'pourFile'; file: string; object: FileToPour; sink: ThreadSink }
   | { id: number; op: 'digest' | 'release'; object: number };
 
 export type FileToPour = Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>;
@@ -25,7 +26,7 @@ export interface CodecReply {
   /** Decoded ones. */
   blocks: Uint8Array<ArrayBuffer>[] | null;
   text: string | null;
-  /** What became of a poured file. */
+  /** What became of a poured file; null where there was none to open. */
   poured: Poured | null;
   /** With what tells a system error from others. */
   error: { message: string; code?: string | undefined; syscall?: string | undefined } | null;
@@ -67,9 +68,11 @@ function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
 /** Others have their turn whenever so much was poured. */
 const POURED_PER_TURN = 1024 * 1024;
 
-/** Reads, proves and pours a whole object. */
-async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Promise<Poured> {
-  const { descriptor, object, sink } = request;
+/** Reads, proves and pours a whole object; null where there is no file to open. */
+async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Promise<Poured | null> {
+  const { file, object, sink } = request;
+  const descriptor = openedFile(file);
+  if (descriptor === null) return null;
   const findings = noFindings();
   const source = new FileBytes(descriptor, object.storedBytes, findings);
   let inTurn = 0;
@@ -82,8 +85,19 @@ async function pourFile(request: Extract<CodecRequest, { op: 'pourFile' }>): Pro
     });
   } finally {
     source.close();
+    closeSync(descriptor);
     collectTheOld();
   }
+}
+
+/** Whoever asked finds out why there is none: what is not there may be missing, or its disk. */
+function openedFile(file: string): number | null {
+  try {
+    const descriptor = openSync(file, 'r');
+    if (fstatSync(descriptor).isFile()) return descriptor;
+    closeSync(descriptor);
+  } catch {}
+  return null;
 }
 
 function collectNowAndThen(): void {

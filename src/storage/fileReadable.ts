@@ -17,14 +17,6 @@ export class FileReadable extends Readable {
     super({ highWaterMark: 2 * READ_BYTES });
   }
 
-  lend(): { descriptor: number; giveBack(): void } {
-    let giveBack = () => {};
-    this.reading = new Promise((resolve) => {
-      giveBack = resolve;
-    });
-    return { descriptor: this.file.fd, giveBack };
-  }
-
   override _read(): void {
     this.reading = this.readOnce();
   }

@@ -58,7 +58,7 @@ export class FileStorage implements Storage {
   }
 
   async put(key: ObjectKey, body: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<ObjectInfo> {
-    const target = this.pathOf(key);
+    const target = this.fileOf(key);
     signal?.throwIfAborted();
     const temporary = path.join(this.incoming, randomUUID());
     try {
@@ -75,7 +75,7 @@ export class FileStorage implements Storage {
   }
 
   async get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null> {
-    const file = this.pathOf(key);
+    const file = this.fileOf(key);
     signal?.throwIfAborted();
     const asFault = (thrown: unknown) => fileFault(thrown, `Reading ${key}`, this.root);
     return this.doing(`Reading ${key}`, async () => {
@@ -87,8 +87,16 @@ export class FileStorage implements Storage {
     });
   }
 
+  fileOf(key: ObjectKey): string {
+    checkKey(key);
+    if (key === INCOMING || key.startsWith(`${INCOMING}/`)) {
+      throw invalidArgument('key', `${INCOMING} is kept for objects still being written`, 'Use another first segment.');
+    }
+    return path.join(this.root, key);
+  }
+
   async stat(key: ObjectKey): Promise<ObjectInfo | null> {
-    const file = this.pathOf(key);
+    const file = this.fileOf(key);
     return this.doing(`Looking for ${key}`, async () => {
       const found: Stats | null = await this.orAbsent(stat(file));
       return found?.isFile() ? { key, bytes: found.size } : null;
@@ -96,7 +104,7 @@ export class FileStorage implements Storage {
   }
 
   async remove(key: ObjectKey): Promise<void> {
-    const file = this.pathOf(key);
+    const file = this.fileOf(key);
     await this.doing(`Removing ${key}`, async () => {
       const found: Stats | null = await this.orAbsent(stat(file));
       if (found?.isFile()) {
@@ -108,7 +116,7 @@ export class FileStorage implements Storage {
   }
 
   async *list(prefix: ObjectKey): AsyncGenerator<ObjectInfo, void, undefined> {
-    const dir = this.pathOf(prefix);
+    const dir = this.fileOf(prefix);
     try {
       yield* this.walk(prefix, dir);
     } catch (error) {
@@ -122,14 +130,6 @@ export class FileStorage implements Storage {
         await rm(path.join(this.incoming, name), { recursive: true, force: true });
       }
     });
-  }
-
-  private pathOf(key: ObjectKey): string {
-    checkKey(key);
-    if (key === INCOMING || key.startsWith(`${INCOMING}/`)) {
-      throw invalidArgument('key', `${INCOMING} is kept for objects still being written`, 'Use another first segment.');
-    }
-    return path.join(this.root, key);
   }
 
   private async *walk(prefix: ObjectKey, dir: string): AsyncGenerator<ObjectInfo, void, undefined> {

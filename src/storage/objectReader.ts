@@ -54,26 +54,36 @@ export async function pourObject(
   options: { signal: AbortSignal | undefined; passed: (plainBytes: number) => void },
 ): Promise<unknown> {
   const { signal, passed } = options;
-  const stream = await open(storage, object, damage, signal);
+  signal?.throwIfAborted();
   try {
-    const { verdict, result } = await poured(stream, codecs, object, sink);
+    const file = isSmall(object) ? undefined : storage.fileOf?.(object.key);
+    const whole = file === undefined ? null : await codecs.pourFile(file, object, sink);
+    const { verdict, result } = whole ?? (await pourHere(storage, object, damage, sink, signal));
     judged(object, damage, verdict);
     passed(object.plainBytes);
     signal?.throwIfAborted();
     return result;
   } catch (error) {
     throw signal?.aborted ? signal.reason : error;
-  } finally {
-    await close(stream);
   }
 }
 
-/** What is small, or comes from elsewhere than a file, is poured on this thread. */
-function poured(stream: ObjectStream, codecs: CodecPool, object: StoredObject, sink: ThreadSink): Promise<Poured> {
-  const file = isSmall(object) ? undefined : stream.lend?.();
-  if (file) return codecs.pourFile(file.descriptor, object, sink).finally(file.giveBack);
+/** What is small, or no file, is poured on this thread; where its file could not be opened, this says why. */
+async function pourHere(
+  storage: Storage,
+  object: StoredObject,
+  damage: DamageCode,
+  sink: ThreadSink,
+  signal: AbortSignal | undefined,
+): Promise<Poured> {
+  const stream = await open(storage, object, damage, signal);
   const findings = noFindings();
-  return pourInto(sink, object, new StreamedBytes(stream, object.storedBytes, findings), findings, () => undefined);
+  const source = new StreamedBytes(stream, object.storedBytes, findings);
+  try {
+    return await pourInto(sink, object, source, findings, () => undefined);
+  } finally {
+    await close(stream);
+  }
 }
 
 async function* decoded(

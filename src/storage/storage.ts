@@ -21,11 +21,6 @@ export interface ObjectInfo {
 export interface ObjectStream extends Readable {
   /** The same bytes, used instead of the stream: a piece is valid until the next one is asked for. Ends with the stream. */
   pieces?(): AsyncIterator<Uint8Array>;
-  /**
-   * Where the bytes are a file's: its descriptor, for whoever reads by position instead of using the stream. It stays
-   * open, also over an abort, until it is given back.
-   */
-  lend?(): { descriptor: number; giveBack(): void };
 }
 
 export interface Storage {
@@ -46,6 +41,12 @@ export interface Storage {
    * @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
    */
   get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null>;
+
+  /**
+   * Where objects are files of this machine: the one that is or would be this object's, for whoever opens it on a thread
+   * of its own. @throws Fault INVALID_ARGUMENT (key)
+   */
+  fileOf?(key: ObjectKey): string;
 
   /** Size of an object, or null where there is none. @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT */
   stat(key: ObjectKey): Promise<ObjectInfo | null>;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -57,6 +57,27 @@ test('what is damaged is refused as when it is read, and the sink is closed', as
     });
     assert.equal(await closed(file), 'once');
   }
+});
+
+test('what is not there is missing, unless the whole storage is not there; no sink is opened for it', async (t) => {
+  const { pipeline, dir } = await openPipeline(t);
+  const file = path.join(await scratchDir(t), 'file');
+  const sizes = [1000, 2 * MiB];
+  for (const size of sizes) {
+    const object = await pipeline.write('o', inPieces(randomBytes(size)));
+    const missing = { code: 'BACKUP_CORRUPT', details: { object: 'o', problem: 'missing' } };
+    await rm(path.join(dir, 'o'));
+    await assert.rejects(pipeline.pour(object, 'BACKUP_CORRUPT', fileSink(file)), missing);
+    await mkdir(path.join(dir, 'o'));
+    await assert.rejects(pipeline.pour(object, 'BACKUP_CORRUPT', fileSink(file)), missing);
+    await rmdir(path.join(dir, 'o'));
+  }
+  const objects = await Promise.all(sizes.map((size) => pipeline.write(`o${size}`, inPieces(randomBytes(size)))));
+  await rm(dir, { recursive: true });
+  for (const object of objects) {
+    await assert.rejects(pipeline.pour(object, 'BACKUP_CORRUPT', fileSink(file)), { code: 'STORAGE_UNAVAILABLE' });
+  }
+  assert.equal(existsSync(file), false);
 });
 
 test('damage is named also where the sink objected to what it made of the bytes', async (t) => {

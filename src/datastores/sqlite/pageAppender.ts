@@ -2,6 +2,7 @@
 import { writeWholeSync } from '../durable.js';
 import { SpareBuffers } from '../spareBuffers.js';
 import { Turns } from '../turns.js';
+import { NumberList } from './numberList.js';
 
 /** Pages are written in batches that stay in the processor's cache on the way; none is longer than half of one. */
 const batchBytes = 128 << 10;
@@ -31,8 +32,8 @@ export class PageAppender {
   private readonly places: Int32Array;
   private readonly turns: Turns;
   private batched = 0;
-  private readonly numbers: number[] = [];
-  private readonly at: number[] = [];
+  private readonly numbers = new NumberList();
+  private readonly at = new NumberList();
 
   constructor(
     private readonly file: number,
@@ -53,7 +54,7 @@ export class PageAppender {
   /** Everything that was appended since the last end(). */
   end(): PlacedPages {
     this.flush();
-    return { numbers: Uint32Array.from(this.numbers.splice(0)), places: Uint32Array.from(this.at.splice(0)) };
+    return { numbers: this.numbers.take(), places: this.at.take() };
   }
 
   close(): void {
