@@ -12,7 +12,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import sqlite3 from 'sqlite3';
-import { startFlags } from './startFlags.js';
+import { startFlags } from '../test/support/startFlags.js';
 
 const DATABASES = Number(process.env.PITR_BENCH_DATABASES ?? 300);
 const SECONDS = Number(process.env.PITR_BENCH_SECONDS ?? 30);

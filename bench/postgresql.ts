@@ -18,7 +18,6 @@ import { figures, sampleMemory } from './postgresql/measures.js';
 import { PgBackRest } from './postgresql/pgBackRest.js';
 import { recoveries } from './postgresql/recoveries.js';
 import { measureSynthetic } from './postgresql/synthetic.js';
-import { startFlags } from './startFlags.js';
 
 const SCALE = Number(process.env.PITR_BENCH_SCALE ?? 20);
 const WAL_BYTES = Number(process.env.PITR_BENCH_WAL_MB ?? 200) * 1_000_000;
@@ -32,7 +31,7 @@ const LIMIT_MS = 600_000;
 export async function run(): Promise<void> {
   const directory = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
   // As `npm start` starts it.
-  const service = new Service(directory, { env: { NODE_OPTIONS: startFlags.join(' ') } });
+  const service = new Service(directory, {});
   await mkdir(path.join(directory, 'rig'));
   const rig = await PostgresRig.start(path.join(directory, 'rig'), {
     shared_buffers: '512MB',

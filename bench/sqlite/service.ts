@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { startFlags } from '../startFlags.js';
+import { startFlags } from '../../test/support/startFlags.js';
 import { keep, stop } from './program.js';
 
 const POLL_MS = 20;

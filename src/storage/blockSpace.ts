@@ -12,7 +12,7 @@ export const RUN_SPACE_BYTES = MAX_BLOCK_BYTES + BLOCK_HEADER_BYTES * (MAX_BLOCK
 /** Beyond these the garbage collector has them; a few objects side by side need no more. */
 const pools = [
   { bytes: BLOCK_HEADER_BYTES + BLOCK_BYTES, most: 48, kept: [] as ArrayBuffer[] },
-  { bytes: RUN_SPACE_BYTES, most: 12, kept: [] as ArrayBuffer[] },
+  { bytes: RUN_SPACE_BYTES, most: 6, kept: [] as ArrayBuffer[] },
 ];
 
 /** `bytes` bytes of any content; what is much smaller than a space, or larger than each, is made for this once. */

@@ -17,7 +17,7 @@ interface Waiter {
 }
 
 /** Little of what a thread makes lives long, and none of it is large. */
-const resourceLimits = { maxYoungGenerationSizeMb: 4 };
+const resourceLimits = { maxYoungGenerationSizeMb: 2 };
 
 /** One thread, what it has been asked and not yet answered, and how many objects hash on it. */
 class Seat {

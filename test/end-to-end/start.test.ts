@@ -11,6 +11,7 @@ import { scratchDir } from '../support/scratch.js';
 import { processesOf, startService } from '../support/service.js';
 import { TestDatabase } from '../support/sqliteDatabase.js';
 import { until } from '../support/sqlitePrograms.js';
+import { startFlags } from '../support/startFlags.js';
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 
@@ -22,7 +23,7 @@ interface Ended {
 
 /** Runs the service until it ends by itself; it is killed where it does not. */
 async function runToEnd(env: Record<string, string>): Promise<Ended> {
-  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
+  const child = spawn(process.execPath, [...startFlags, MAIN], {
     env: { ...process.env, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: 30_000,

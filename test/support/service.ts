@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { startFlags } from './startFlags.js';
 
 const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 const START_LIMIT_MS = 30_000;
@@ -80,7 +81,7 @@ export class Service {
 
   /** Resolves when the service answers. `env` is for this life alone. */
   async start(env: Record<string, string> = {}): Promise<void> {
-    const child = spawn(process.execPath, ['--enable-source-maps', this.options.entry ?? MAIN], {
+    const child = spawn(process.execPath, [...startFlags, this.options.entry ?? MAIN], {
       env: {
         ...process.env,
         PITR_HOME: this.home,

@@ -1,7 +1,7 @@
-/** What `npm start` gives Node, so that benches measure the service as it is run. */
+/** What `npm start` gives Node, so that tests and benches have the service as it is run. */
 import { readFileSync } from 'node:fs';
 
-const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+const { scripts } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   scripts: { start: string };
 };
 
