@@ -30,7 +30,6 @@ const LIMIT_MS = 600_000;
 
 export async function run(): Promise<void> {
   const directory = await mkdtemp(path.join(process.env.PITR_BENCH_DIR ?? tmpdir(), 'pitr-bench-'));
-  // As `npm start` starts it.
   const service = new Service(directory, {});
   await mkdir(path.join(directory, 'rig'));
   const rig = await PostgresRig.start(path.join(directory, 'rig'), {

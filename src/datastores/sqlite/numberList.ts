@@ -4,21 +4,21 @@
  */
 export class NumberList {
   private numbers = new Uint32Array(1024);
-  length = 0;
+  private count = 0;
 
   push(number: number): void {
-    if (this.length === this.numbers.length) {
-      const larger = new Uint32Array(2 * this.length);
+    if (this.count === this.numbers.length) {
+      const larger = new Uint32Array(2 * this.count);
       larger.set(this.numbers);
       this.numbers = larger;
     }
-    this.numbers[this.length++] = number;
+    this.numbers[this.count++] = number;
   }
 
   /** All of them; the list is empty afterwards. */
   take(): Uint32Array {
-    const taken = this.numbers.slice(0, this.length);
-    this.length = 0;
+    const taken = this.numbers.slice(0, this.count);
+    this.count = 0;
     return taken;
   }
 }
