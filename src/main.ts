@@ -9,7 +9,7 @@ import { type Config, ConfigError, readConfig } from './config.js';
 import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js';
 import { NetworkBounds } from './datastores/postgresql/source/networks.js';
 import { DatastoreRegistry } from './datastores/registry.js';
-import { createSqliteDatastore, type SqliteOptions } from './datastores/sqlite/sqliteDatastore.js';
+import { createSqliteDatastore, type SqliteOptions } from './datastores/sqlite/sqlite.js';
 import { Fault } from './errors.js';
 import { Delivery } from './events/delivery.js';
 import { catalogOutbox, noOutbox } from './events/outbox.js';

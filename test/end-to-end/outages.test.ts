@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { widestBracket } from '../../src/datastores/sqlite/segmentShipper.js';
+import { widestBracket } from '../../src/datastores/sqlite/capture/segmentShipper.js';
 import { createInstance, instance, plan, recover, recoveryEnded, takeBackup } from '../support/apiCalls.js';
 import { type Service, startService } from '../support/service.js';
 import { holding } from '../support/sqliteHistory.js';

@@ -123,17 +123,22 @@ test('datastores do not know each other', () => {
   assert.deepEqual(broken, []);
 });
 
-test('the rooms of the PostgreSQL driver import only from those below them', () => {
-  const rooms = ['formats', 'source', 'server', 'capture', 'backup', 'recovery'];
-  const within = imports.flatMap(({ file, specifier, target }) => {
-    const [own, other] = [driverOf(file), driverOf(target)];
-    return own?.driver === 'postgresql' && own.room && other
-      ? [{ file, specifier, own: own.room, other: other.room }]
-      : [];
-  });
-  assert.deepEqual([...new Set(within.map(({ own }) => own))].sort(), rooms.toSorted());
-  const broken = within.filter(({ own, other }) => !other || rooms.indexOf(other) > rooms.indexOf(own));
-  assert.deepEqual(told(broken), []);
+test('the rooms of a driver import only from those before them, and never from the driver as a whole', () => {
+  const roomsOf: Record<string, string[]> = {
+    postgresql: ['formats', 'source', 'server', 'capture', 'backup', 'recovery'],
+    sqlite: ['formats', 'source', 'spool', 'follower', 'engine', 'capture', 'replay', 'backup', 'recovery'],
+  };
+  const seen = new Set(files.flatMap((file) => driverOf(file)?.driver ?? []));
+  assert.deepEqual([...seen].sort(), Object.keys(roomsOf));
+  for (const [driver, rooms] of Object.entries(roomsOf)) {
+    const within = imports.flatMap(({ file, specifier, target }) => {
+      const [own, other] = [driverOf(file), driverOf(target)];
+      return own?.driver === driver && own.room && other ? [{ file, specifier, own: own.room, other: other.room }] : [];
+    });
+    assert.deepEqual([...new Set(within.map(({ own }) => own))].sort(), rooms.toSorted());
+    const broken = within.filter(({ own, other }) => !other || rooms.indexOf(other) > rooms.indexOf(own));
+    assert.deepEqual(told(broken), []);
+  }
 });
 
 test('some packages stay in their rooms', () => {

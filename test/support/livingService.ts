@@ -10,7 +10,7 @@ import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
+import { uriOfFile } from '../../src/datastores/sqlite/source/databasePaths.js';
 import type { TinyDisk } from '../storage/tinyDisk.js';
 import { Service } from './service.js';
 import { skewedEngine } from './skewedEngine.js';

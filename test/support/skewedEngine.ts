@@ -7,7 +7,7 @@ import path from 'node:path';
  * filesystem's would make young files look old.
  */
 export async function skewedEngine(dir: string, clockFile: string): Promise<string> {
-  const engine = new URL('../../src/datastores/sqlite/engineProcess.js', import.meta.url);
+  const engine = new URL('../../src/datastores/sqlite/engine/engineProcess.js', import.meta.url);
   const program = path.join(dir, 'engine.mjs');
   await writeFile(
     program,

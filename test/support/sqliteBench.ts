@@ -3,12 +3,8 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 import type { LogCapture, ResumePoint, StoredBackup } from '../../src/datastores/datastore.js';
-import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
-import {
-  createSqliteDatastore,
-  type SqliteDatastore,
-  type SqliteOptions,
-} from '../../src/datastores/sqlite/sqliteDatastore.js';
+import { uriOfFile } from '../../src/datastores/sqlite/source/databasePaths.js';
+import { createSqliteDatastore, type SqliteDatastore, type SqliteOptions } from '../../src/datastores/sqlite/sqlite.js';
 import type { InstanceHandle } from '../../src/model.js';
 import { DirectoryArchive } from './directoryArchive.js';
 import { ask } from './sqlitePrograms.js';

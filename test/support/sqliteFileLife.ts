@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { copyFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { frameBytes } from '../../src/datastores/sqlite/walFormat.js';
+import { frameBytes } from '../../src/datastores/sqlite/formats/walFormat.js';
 import { TestDatabase } from './sqliteDatabase.js';
 import { holding } from './sqliteHistory.js';
 import type { Content, History } from './sqliteOracle.js';

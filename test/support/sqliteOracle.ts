@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 import type { StoredBackup } from '../../src/datastores/datastore.js';
-import { segmentHead } from '../../src/datastores/sqlite/storedSegment.js';
+import { segmentHead } from '../../src/datastores/sqlite/replay/storedSegment.js';
 import type { Cut } from '../../src/model.js';
 import { type DirectoryArchive, stored } from './directoryArchive.js';
 import type { SqliteBench } from './sqliteBench.js';

@@ -4,8 +4,8 @@
  * the only oracle: what is asserted about a recovery comes from them and never from the archive.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { uriOfFile } from '../../src/datastores/sqlite/databasePaths.js';
-import { inspectFile } from '../../src/datastores/sqlite/inspectFile.js';
+import { uriOfFile } from '../../src/datastores/sqlite/source/databasePaths.js';
+import { inspectFile } from '../../src/datastores/sqlite/source/inspectFile.js';
 import { Fault } from '../../src/errors.js';
 import { TestDatabase } from './sqliteDatabase.js';
 import { randomFrom, readLog, write, writeBoth, writeLarge } from './sqliteWriters.js';

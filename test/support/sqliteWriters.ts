@@ -1,7 +1,7 @@
 /** The writing programs of the tests of SQLite: each transaction is logged before it is committed and when it was acknowledged. */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { BracketClock } from '../../src/datastores/sqlite/bracketClock.js';
+import { BracketClock } from '../../src/datastores/sqlite/follower/bracketClock.js';
 import { TestDatabase } from './sqliteDatabase.js';
 
 /** One line of a writer's log. `begun` is written before COMMIT, `acknowledged` after it returned. */

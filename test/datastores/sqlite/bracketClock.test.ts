@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BracketClock } from '../../../src/datastores/sqlite/bracketClock.js';
+import { BracketClock } from '../../../src/datastores/sqlite/follower/bracketClock.js';
 
 /** A machine: every reading takes a little time, the wall clock is slewed, whole milliseconds are told. */
 class Machine {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { segmentHead } from '../../../src/datastores/sqlite/storedSegment.js';
+import { segmentHead } from '../../../src/datastores/sqlite/replay/storedSegment.js';
 import { stored } from '../../support/directoryArchive.js';
 import { scratchDir } from '../../support/scratch.js';
 import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { createSqliteDatastore } from '../../../src/datastores/sqlite/sqliteDatastore.js';
+import { createSqliteDatastore } from '../../../src/datastores/sqlite/sqlite.js';
 import { scratchDir } from '../../support/scratch.js';
 import { ask } from '../../support/sqlitePrograms.js';
 

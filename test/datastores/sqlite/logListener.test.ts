@@ -4,7 +4,7 @@ import { appendFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LogListener } from '../../../src/datastores/sqlite/logListener.js';
+import { LogListener } from '../../../src/datastores/sqlite/source/logListener.js';
 import { scratchDir } from '../../support/scratch.js';
 import { until } from '../../support/sqlitePrograms.js';
 

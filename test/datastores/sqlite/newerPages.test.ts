@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { NewerPages } from '../../../src/datastores/sqlite/newerPages.js';
-import { PagePatch } from '../../../src/datastores/sqlite/pagePatch.js';
+import { PagePatch } from '../../../src/datastores/sqlite/recovery/pagePatch.js';
+import { NewerPages } from '../../../src/datastores/sqlite/replay/newerPages.js';
 import { scratchDir } from '../../support/scratch.js';
 import { seeded, seeds } from '../../support/seed.js';
 

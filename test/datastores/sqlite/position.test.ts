@@ -1,7 +1,7 @@
 /** Positions as users write them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parsePosition } from '../../../src/datastores/sqlite/position.js';
+import { parsePosition } from '../../../src/datastores/sqlite/formats/position.js';
 
 test('a generation and a transaction, and nothing else', () => {
   assert.deepEqual(parsePosition('3/1204'), { stretch: '3', ordinal: 1204, text: '3/1204' });

@@ -7,7 +7,7 @@ import { copyFile, open, rename, rm, stat, truncate, utimes } from 'node:fs/prom
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { LogCapture } from '../../../src/datastores/datastore.js';
-import { frameBytes } from '../../../src/datastores/sqlite/walFormat.js';
+import { frameBytes } from '../../../src/datastores/sqlite/formats/walFormat.js';
 import { scratchDir } from '../../support/scratch.js';
 import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
 import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';

@@ -1,8 +1,13 @@
 /** The stored format, byte by byte: what an earlier version wrote must be read by every later one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ByteReader } from '../../../src/datastores/sqlite/byteReader.js';
-import { BadSegment, encodeHead, readHead, type SegmentHead } from '../../../src/datastores/sqlite/segmentFormat.js';
+import { ByteReader } from '../../../src/datastores/sqlite/formats/byteReader.js';
+import {
+  BadSegment,
+  encodeHead,
+  readHead,
+  type SegmentHead,
+} from '../../../src/datastores/sqlite/formats/segmentFormat.js';
 
 const head: SegmentHead = {
   pageSize: 4096,

@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BackupFacts, StoredBackup, StoredSegment } from '../../../src/datastores/datastore.js';
-import type { NewerPages } from '../../../src/datastores/sqlite/newerPages.js';
-import { addPages } from '../../../src/datastores/sqlite/pageBackup.js';
-import { segmentHead } from '../../../src/datastores/sqlite/storedSegment.js';
+import { addPages } from '../../../src/datastores/sqlite/backup/pageBackup.js';
+import type { NewerPages } from '../../../src/datastores/sqlite/replay/newerPages.js';
+import { segmentHead } from '../../../src/datastores/sqlite/replay/storedSegment.js';
 import { Fault } from '../../../src/errors.js';
 
 const pageSize = 512;

@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { BrokenLog, WalFile } from '../../../src/datastores/sqlite/walFile.js';
 import {
   addToSum,
   frameBytes,
   parseWalHeader,
   type WalHeader,
   walHeaderBytes,
-} from '../../../src/datastores/sqlite/walFormat.js';
+} from '../../../src/datastores/sqlite/formats/walFormat.js';
+import { BrokenLog, WalFile } from '../../../src/datastores/sqlite/source/walFile.js';
 import { scratchDir } from '../../support/scratch.js';
 
 const pageSize = 512;

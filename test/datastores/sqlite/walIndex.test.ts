@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { WalIndex } from '../../../src/datastores/sqlite/walIndex.js';
+import { WalIndex } from '../../../src/datastores/sqlite/formats/walIndex.js';
 import { scratchDir } from '../../support/scratch.js';
 import { holding } from '../../support/sqliteHistory.js';
 import { ask, start } from '../../support/sqlitePrograms.js';

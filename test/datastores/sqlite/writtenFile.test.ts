@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { WrittenFile, WrittenFileOnThread } from '../../../src/datastores/sqlite/writtenFile.js';
+import { WrittenFile, WrittenFileOnThread } from '../../../src/datastores/sqlite/recovery/writtenFile.js';
 import { Turns } from '../../../src/datastores/turns.js';
 import { scratchDir } from '../../support/scratch.js';
 

@@ -1,0 +1,159 @@
+/** Keeps the engine process running and talks to it: calls with answers one way, events of captures the other. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { Fault } from '../../../errors.js';
+import type { SessionEvent } from '../follower/captureTerms.js';
+import type { CallName, EngineCalls, FromEngine } from './engineProtocol.js';
+
+/** Where the driver's lines go; nothing but sentences and plain facts. */
+export interface SqliteLogger {
+  warn(facts: Record<string, unknown>, message: string): void;
+  info(facts: Record<string, unknown>, message: string): void;
+}
+
+export interface CaptureListener {
+  event(event: SessionEvent): void;
+  /** The engine process ended; the capture must be attached anew. */
+  lost(): void;
+}
+
+interface Waiting {
+  resolve(answer: unknown): void;
+  reject(error: Error): void;
+}
+
+const engineProgram = fileURLToPath(new URL('./engineProcess.js', import.meta.url));
+const stderrKept = 4096;
+/** Nothing the engine is asked takes longer, but for a lock or a disk that hangs. */
+const callTimeoutMs = 120_000;
+const longestBackoffMs = 10_000;
+
+export class Engine {
+  private child: ChildProcess | null = null;
+  private readonly waiting = new Map<number, Waiting>();
+  private readonly listeners = new Map<string, CaptureListener>();
+  private nextId = 1;
+  private stderr = '';
+  private closed = false;
+  private startedAt = 0;
+  private backoffMs = 0;
+
+  constructor(
+    private readonly logger: SqliteLogger,
+    private readonly program = engineProgram,
+  ) {}
+
+  listen(capture: string, listener: CaptureListener): void {
+    this.listeners.set(capture, listener);
+  }
+
+  unlisten(capture: string): void {
+    this.listeners.delete(capture);
+  }
+
+  /** How long to wait before attaching again after a loss: longer and longer while the process keeps dying early. */
+  get restartDelayMs(): number {
+    return this.backoffMs;
+  }
+
+  /** The engine process, for tests that kill it. */
+  get pid(): number | null {
+    return this.child?.pid ?? null;
+  }
+
+  /** @throws Fault as the engine gave it; DATASTORE_UNAVAILABLE where its process ended before it answered */
+  async call<K extends CallName>(name: K, given: EngineCalls[K]['arguments']): Promise<EngineCalls[K]['answer']> {
+    if (this.closed) throw new Fault('DATASTORE_UNAVAILABLE', 'The SQLite driver is closed');
+    const child = this.running();
+    const id = this.nextId++;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return (await new Promise<unknown>((resolve, reject) => {
+        this.waiting.set(id, { resolve, reject });
+        timer = setTimeout(() => {
+          reject(new Fault('DATASTORE_UNAVAILABLE', `The SQLite process did not answer ${name} in time`));
+        }, callTimeoutMs);
+        child.send({ id, call: name, arguments: given }, (error) => {
+          if (error) reject(this.gone(error));
+        });
+      })) as EngineCalls[K]['answer'];
+    } finally {
+      clearTimeout(timer);
+      this.waiting.delete(id);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    const child = this.child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    if (child.connected) child.disconnect();
+    const timer = setTimeout(() => child.kill('SIGKILL'), 5000);
+    await exited;
+    clearTimeout(timer);
+  }
+
+  private running(): ChildProcess {
+    if (this.child) return this.child;
+    this.stderr = '';
+    this.startedAt = performance.now();
+    const child = fork(this.program, [], {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      // Little here lives for long, and what does is outside the heap.
+      execArgv: ['--max-semi-space-size=2'],
+      // Each database may have a call in SQLite at the same time; libuv's own four threads would queue them.
+      // An allocator arena per thread would keep memory of many small databases apart in each.
+      env: {
+        PATH: process.env.PATH,
+        TZ: process.env.TZ,
+        UV_THREADPOOL_SIZE: '16',
+        MALLOC_ARENA_MAX: '2',
+        MALLOC_TRIM_THRESHOLD_: '131072',
+      },
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr = (this.stderr + text).slice(-stderrKept);
+    });
+    child.on('message', (message: FromEngine) => this.receive(message));
+    child.on('error', (error) => this.ended(child, error.message));
+    child.on('exit', (code, signal) => this.ended(child, signal ?? `exit code ${code}`));
+    this.child = child;
+    return child;
+  }
+
+  private receive(message: FromEngine): void {
+    if ('event' in message) {
+      this.listeners.get(message.capture)?.event(message.event);
+      return;
+    }
+    const waiting = this.waiting.get(message.id);
+    if ('fault' in message) {
+      const fault = Fault.fromData(message.fault);
+      fault.cause = message.cause;
+      waiting?.reject(fault);
+    } else {
+      waiting?.resolve(message.answer);
+    }
+  }
+
+  private ended(child: ChildProcess, how: string): void {
+    if (this.child !== child) return;
+    this.child = null;
+    const error = this.gone(new Error(`${how}: ${this.stderr}`));
+    for (const waiting of [...this.waiting.values()]) waiting.reject(error);
+    if (this.closed) return;
+    const lived = performance.now() - this.startedAt;
+    this.backoffMs = lived > 60_000 ? 100 : Math.min(Math.max(100, this.backoffMs * 2), longestBackoffMs);
+    this.logger.warn({ how, stderr: this.stderr }, 'The SQLite process ended; it is started again');
+    for (const listener of [...this.listeners.values()]) listener.lost();
+  }
+
+  private gone(cause: Error): Fault {
+    return new Fault('DATASTORE_UNAVAILABLE', 'The SQLite process ended before it answered', {
+      hint: 'It is started again by itself; try again in a moment.',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * When to let a grown log be restarted, again and again at growing distances; and the word to the operator where another
+ * program's reader prevents it for long, since nothing but the end of that reader stops the log from growing.
+ */
+import type { CaptureTuning, SessionEvent } from '../follower/captureTerms.js';
+import type { WalFollower } from '../follower/walFollower.js';
+
+/** How long a restart may compete for the write lock, ms. */
+export const lockPatienceMs = 200;
+const shortestPauseMs = 1000;
+const longestPauseMs = 60_000;
+
+export class RestartSchedule {
+  // By the monotonic counter.
+  private nextAt = 0;
+  private pauseMs = shortestPauseMs;
+  /** When a reader was first in the way, by the counter and for people; null while none is. */
+  private heldSince: { counter: number; clock: string } | null = null;
+  /** The size that was told last, MiB; 0 while nothing is told. */
+  private toldMiB = 0;
+
+  constructor(
+    private readonly tuning: CaptureTuning,
+    private readonly emit: (event: SessionEvent) => void,
+  ) {}
+
+  /** Tries if it is time. */
+  async attempt(follower: WalFollower, now: number): Promise<void> {
+    if (now < this.nextAt) return;
+    const outcome = await follower.restart(lockPatienceMs);
+    const after = performance.now();
+    this.pauseMs = outcome === 'restarted' ? shortestPauseMs : Math.min(this.pauseMs * 2, longestPauseMs);
+    this.nextAt = after + this.pauseMs;
+    if (outcome === 'restarted') this.forget();
+    // Where writers are in the way nobody can see whether a reader is, too.
+    else if (outcome === 'held by a reader') this.held(follower.logBytes, after);
+  }
+
+  /** The reader is gone, or the log is another one. */
+  forget(): void {
+    this.heldSince = null;
+    if (this.toldMiB > 0) this.emit({ type: 'notice', message: null });
+    this.toldMiB = 0;
+  }
+
+  private held(bytes: number, now: number): void {
+    this.heldSince ??= { counter: now, clock: new Date().toISOString() };
+    if (now - this.heldSince.counter < this.tuning.heldTellMs) return;
+    // Told again whenever it has doubled, not at every look; and not while it is small.
+    const mebibytes = 2 ** Math.floor(Math.log2(bytes / (1 << 20)));
+    if (mebibytes < 1 || mebibytes <= this.toldMiB) return;
+    this.toldMiB = mebibytes;
+    this.emit({
+      type: 'notice',
+      message:
+        `Another program has had a read transaction open on the database since ${this.heldSince.clock} or longer, which ` +
+        `keeps its write-ahead log from shrinking: it has grown past ${mebibytes} MiB. No log is lost, but the disk may ` +
+        'fill up. End that transaction or program; the log shrinks by itself then.',
+    });
+  }
+}

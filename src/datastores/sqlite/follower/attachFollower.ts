@@ -1,0 +1,52 @@
+/** Opens a database and its log for following, at the place where the captured log ends or at a new generation's begin. */
+import path from 'node:path';
+import { refuseLinks } from '../source/databasePaths.js';
+import { MainFile } from '../source/mainFile.js';
+import { WalFile } from '../source/walFile.js';
+import { WalPins } from '../source/walPins.js';
+import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
+import { BracketClock } from './bracketClock.js';
+import type { AttachRequest, SessionEvent } from './captureTerms.js';
+import { SegmentWriter } from './segmentWriter.js';
+import { WalFollower } from './walFollower.js';
+import { WalReading } from './walReading.js';
+
+const attachPatienceMs = 5000;
+
+/**
+ * Attaches to a database and starts a new generation unless the log goes on where `from.known` ends.
+ * @throws Error where the database cannot be opened, is not in WAL mode or others keep the write lock
+ */
+export async function attachFollower(
+  request: AttachRequest,
+  from: AttachFrom,
+  emit: (event: SessionEvent) => void,
+  clock = new BracketClock(),
+): Promise<WalFollower> {
+  await refuseLinks(request.file, path.dirname(request.spool));
+  const pins = await WalPins.open(request.file);
+  const wal = new WalFile(`${request.file}-wal`);
+  try {
+    if (!(await pins.lockWrites(attachPatienceMs))) {
+      throw new Error('another program has held the write lock of the database for seconds; capture waits for it');
+    }
+    let point: AttachPoint;
+    try {
+      point = await attachPoint(request, from, pins, wal);
+    } finally {
+      await pins.unlockWrites();
+    }
+    if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
+    const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
+    const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
+    const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
+    const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
+    await main.note();
+    const reading = new WalReading(wal, writer, point);
+    return new WalFollower({ request, main, pins, wal, writer, reading }, point, clock);
+  } catch (error) {
+    await wal.close();
+    await pins.close();
+    throw error;
+  }
+}

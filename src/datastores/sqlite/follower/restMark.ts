@@ -1,0 +1,39 @@
+/**
+ * A note that lets a capture go on after an outage in which the log was restarted or deleted, without a gap: at some
+ * moment everything captured was in the database file and nobody could write to that file. If the file has not been
+ * touched since, nothing has been copied out of any log since, so the log found now is all there was. The file's inode
+ * change time cannot be set by programs, so it tells.
+ */
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Continuation } from '../formats/continuation.js';
+import { type FileMark, isSettled, sameContent } from '../source/mainFile.js';
+
+export interface RestMark {
+  generation: number;
+  ordinal: number;
+  continuation: Continuation | null;
+  file: FileMark;
+}
+
+export async function saveRest(directory: string, mark: RestMark): Promise<void> {
+  const file = path.join(directory, 'rest.json');
+  await writeFile(`${file}.part`, JSON.stringify({ version: 1, ...mark }), { mode: 0o600 });
+  await rename(`${file}.part`, file);
+}
+
+/** The note for exactly this place in the captured log, if the database file is still as it was then. */
+export async function findRest(
+  directory: string,
+  database: FileMark,
+  place: { generation: number; ordinal: number },
+): Promise<RestMark | null> {
+  let mark: RestMark & { version: number };
+  try {
+    mark = JSON.parse(await readFile(path.join(directory, 'rest.json'), 'utf8'));
+  } catch {
+    return null;
+  }
+  if (mark.version !== 1 || mark.generation !== place.generation || mark.ordinal !== place.ordinal) return null;
+  return isSettled(database) && sameContent(mark.file, database) ? mark : null;
+}

@@ -1,0 +1,168 @@
+/** Turns frames that were read into timed, numbered transactions in segments, and keeps the time axis of a generation. */
+import type { Continuation } from '../formats/continuation.js';
+import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import { OpenSegment } from '../spool/spool.js';
+import type { AttachRequest, SessionEvent } from './captureTerms.js';
+
+export class SegmentWriter {
+  private open: OpenSegment | null = null;
+  /** The salts of the log's life that the open segment's last frames are of. */
+  private openEpoch: WalHeader | null = null;
+  /** Frames of a transaction whose end was not read yet. */
+  private unfinished = 0;
+  /** The open segment could not be sealed, so nothing more may come into it. */
+  private finishing = false;
+  /** How many frames of the last run are in the segment; all of them unless an error came in between. */
+  taken = 0;
+  /** Where the captured log ended before the open segment. */
+  private beforeOpen: Pick<SegmentWriter, 'ordinal' | 'coveredTo' | 'end'> | null = null;
+
+  constructor(
+    private readonly request: AttachRequest,
+    readonly generation: number,
+    /** Number of the last captured transaction of the generation. */
+    public ordinal: number,
+    private readonly pageSize: number,
+    /** Everything that became visible before this instant is captured; 0 where nobody watched yet. */
+    public coveredTo: number,
+    /** The greatest instant given to a transaction or told as covered; times along a generation never fall. */
+    public axis: number,
+    /** Where the captured log ends, always after a whole transaction; null while the log never had a frame. */
+    public end: Continuation | null,
+    private readonly emit: (event: SessionEvent) => void,
+  ) {}
+
+  /**
+   * The times of what one look found. A transaction found later gets a greater tHi than any instant told before, so
+   * that what an instant resolves to never changes, even when the clock is set back.
+   */
+  timesBetween(seenLo: number, hi: number): { tLo: number; tHi: number } {
+    const tHi = Math.max(hi, this.axis + 1);
+    return { tLo: Math.min(seenLo, tHi), tHi };
+  }
+
+  /** A look that began at `lo` left nothing unread. */
+  covered(lo: number): void {
+    this.coveredTo = Math.max(this.coveredTo, lo);
+    this.axis = Math.max(this.axis, this.coveredTo);
+  }
+
+  get hasOpenSegment(): boolean {
+    return this.open !== null;
+  }
+
+  get atCommit(): boolean {
+    return this.unfinished === 0;
+  }
+
+  /**
+   * Takes proven frames that follow the first `walFrames` of the log's life `epoch`; `sum` is the checksum before them.
+   * Segments end between transactions only, so one is as large as its last transaction makes it.
+   */
+  async take(
+    epoch: WalHeader,
+    walFrames: number,
+    sum: WalSum,
+    bytes: Buffer,
+    headers: FrameHeader[],
+    times: { tLo: number; tHi: number },
+  ): Promise<void> {
+    const size = frameBytes(this.pageSize);
+    this.taken = 0;
+    while (this.taken < headers.length) {
+      const start = this.taken;
+      const before = start === 0 ? sum : (headers[start - 1]?.sum ?? sum);
+      const segment = await this.segmentFor(epoch, walFrames + start, before);
+      const to = this.endOfRun(segment, headers, start);
+      // A write for each transaction would cost more than all else that is done with small ones.
+      await segment.append(bytes.subarray(start * size, to * size));
+      for (let i = start; i < to; i++) this.count(segment, epoch, walFrames + i + 1, headers[i], times);
+      this.taken = to;
+      if (segment.bytes >= this.request.tuning.sealBytes) await this.seal();
+    }
+  }
+
+  /** After the transaction that fills the segment, or else after the last frame. */
+  private endOfRun(segment: OpenSegment, headers: FrameHeader[], start: number): number {
+    const fits = Math.ceil((this.request.tuning.sealBytes - segment.bytes) / frameBytes(this.pageSize));
+    for (let i = Math.max(start, start + fits - 1); i < headers.length; i++) if (headers[i]?.dbPages) return i + 1;
+    return headers.length;
+  }
+
+  /** A frame that is in the segment, the `frames`th of the log's life. */
+  private count(
+    segment: OpenSegment,
+    { salt1, salt2 }: WalHeader,
+    frames: number,
+    header: FrameHeader | undefined,
+    times: { tLo: number; tHi: number },
+  ): void {
+    this.unfinished++;
+    if (!header?.dbPages) return;
+    segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
+    this.unfinished = 0;
+    this.ordinal++;
+    this.axis = Math.max(this.axis, times.tHi);
+    this.end = { version: 1, pageSize: this.pageSize, salt1, salt2, frames, sum: header.sum, axis: this.axis };
+  }
+
+  async flush(): Promise<void> {
+    await this.open?.flush();
+  }
+
+  async sealIfDue(): Promise<void> {
+    if (this.open && performance.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
+  }
+
+  /** Finishes the open segment and hands it over, unless it ends in the middle of a transaction or holds none. */
+  async seal(): Promise<void> {
+    if (this.unfinished === 0) await this.finish();
+  }
+
+  /** Finishes the open segment or, where that cannot be, forgets it: what it holds has to be read from the log again. */
+  async sealOrForget(): Promise<void> {
+    await this.finish().catch(() => {});
+    if (!this.open || !this.beforeOpen) return;
+    Object.assign(this, this.beforeOpen);
+    await this.open.discard().catch(() => {});
+    this.open = null;
+  }
+
+  /** Says how far time is covered while nothing waits to be archived. */
+  tellCoverage(): void {
+    if (this.open) return;
+    const { generation, ordinal, coveredTo } = this;
+    this.emit({ type: 'covered', generation, ordinal, coveredTo });
+  }
+
+  async close(): Promise<void> {
+    await this.open?.close();
+    this.open = null;
+  }
+
+  private async finish(): Promise<void> {
+    if (!this.open || !this.end) return;
+    this.finishing = true;
+    const sealed = await this.open.seal(this.coveredTo, this.end);
+    this.finishing = false;
+    this.open = null;
+    this.openEpoch = null;
+    this.beforeOpen = null;
+    if (sealed) this.emit({ type: 'sealed', sealed });
+  }
+
+  private async segmentFor(epoch: WalHeader, walFrames: number, sum: WalSum): Promise<OpenSegment> {
+    if (this.finishing) await this.finish();
+    if (!this.open) {
+      const { ordinal, coveredTo, end } = this;
+      this.beforeOpen = { ordinal, coveredTo, end };
+      this.open = await OpenSegment.create(this.request.spool, this.generation, this.ordinal, this.pageSize);
+    }
+    if (this.openEpoch !== epoch) {
+      const { bigEndian, salt1, salt2, checkpoints } = epoch;
+      this.open.startEpoch({ bigEndian, salt1, salt2, sum, walFrames, checkpoints });
+      this.openEpoch = epoch;
+    }
+    return this.open;
+  }
+}

@@ -1,0 +1,64 @@
+/** Where an instance's files are. */
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Fault, invalidArgument } from '../../../errors.js';
+import type { InstanceHandle } from '../../../model.js';
+
+/** Captured log on its way to the archive; beside nothing of the user's. */
+export function spoolDirectory(instance: InstanceHandle): string {
+  return path.join(instance.home, 'log-spool');
+}
+
+/** The database that a managed instance consists of. */
+export function managedFile(home: string): string {
+  return path.join(home, 'database.db');
+}
+
+export function databaseFile(instance: InstanceHandle): string {
+  return fileOfUri(instance.connectionUri);
+}
+
+/**
+ * A registered file is known by the path that led nowhere else when it was registered. Whoever may write to its directory can
+ * put a link there later, to a file that they could not have registered: it must not be followed.
+ * @param home of the instance
+ * @throws Fault DATASTORE_UNAVAILABLE
+ */
+export async function refuseLinks(file: string, home: string): Promise<void> {
+  if (file === managedFile(home)) return;
+  const real = await realpath(file).catch(() => file);
+  if (real === file) return;
+  throw new Fault('DATASTORE_UNAVAILABLE', `${file} is a link now, or behind one`, {
+    hint: 'Put the database itself there, or register it where it is.',
+  });
+}
+
+/** `sqlite:///absolute/path`, with what a URI does not allow percent-encoded. */
+export function uriOfFile(file: string): string {
+  return `sqlite://${pathToFileURL(file).pathname}`;
+}
+
+/** @throws Fault INVALID_ARGUMENT (connectionUri) */
+export function fileOfUri(uri: string): string {
+  const hint = 'Write sqlite:// followed by an absolute path, for example sqlite:///var/lib/app/app.db.';
+  if (!uri.startsWith('sqlite://')) throw invalidArgument('connectionUri', 'This is no sqlite:// URI', hint);
+  const rest = uri.slice('sqlite://'.length);
+  if (!rest.startsWith('/')) {
+    throw invalidArgument('connectionUri', 'The URI names a host or a relative path', hint);
+  }
+  if (rest.includes('?') || rest.includes('#')) {
+    throw invalidArgument(
+      'connectionUri',
+      'The URI has a query or a fragment',
+      `${hint} Encode ? as %3F and # as %23.`,
+    );
+  }
+  try {
+    const file = fileURLToPath(`file://${rest}`);
+    if (!file.includes('\0')) return file;
+  } catch {
+    // Answered below, as any other URI that names no file.
+  }
+  throw invalidArgument('connectionUri', 'The path in the URI is not properly percent-encoded', hint);
+}

@@ -1,0 +1,126 @@
+/**
+ * Reads a `-wal` file by plain file operations, which is safe: SQLite puts no locks on it. (Opening and closing the main
+ * database file or `-shm` that way would drop this process's locks on them; nothing here ever does.)
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { SpareBuffers } from '../../spareBuffers.js';
+import {
+  type FrameHeader,
+  frameBytes,
+  frameFits,
+  frameHeaderBytes,
+  parseFrameHeader,
+  parseWalHeader,
+  type WalHeader,
+  type WalSum,
+  walHeaderBytes,
+} from '../formats/walFormat.js';
+import { readAt } from './atOnce.js';
+
+/** The log does not continue what was read of it before. */
+export class BrokenLog extends Error {}
+
+const chunkBytes = 1 << 20;
+
+/** For runs of frames, shared by all logs: few are read at the same time. */
+const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
+
+export class WalFile {
+  private handle: FileHandle | null = null;
+  private inode = 0n;
+
+  constructor(readonly path: string) {}
+
+  /** The header of the log as it is now; null where there is no file, an empty one, or no valid header yet. */
+  async header(): Promise<WalHeader | null> {
+    if (!this.handle && !(await this.open())) return null;
+    const bytes = Buffer.alloc(walHeaderBytes);
+    return parseWalHeader(bytes.subarray(0, await this.read(bytes, 0)));
+  }
+
+  /** Whether the name still leads to the file that is open. */
+  async sameFile(): Promise<boolean> {
+    if (!this.handle) return true;
+    const found = await stat(this.path, { bigint: true }).catch(() => null);
+    return found?.ino === this.inode;
+  }
+
+  /**
+   * Reads frames (from, to] of the log, proving each; `sum` is carried on. Hands over runs of whole frames: `bytes` is
+   * valid until the promise that `take` returns resolves.
+   * @throws BrokenLog at the first frame that does not continue the log
+   */
+  async frames(
+    log: WalHeader,
+    range: { from: number; to: number },
+    sum: WalSum,
+    take: (bytes: Buffer, headers: FrameHeader[]) => Promise<void>,
+  ): Promise<void> {
+    const size = frameBytes(log.pageSize);
+    const perChunk = Math.max(1, Math.floor(chunkBytes / size));
+    const buffer = spareBuffers.take();
+    try {
+      for (let at = range.from; at < range.to; at += perChunk) {
+        const count = Math.min(perChunk, range.to - at);
+        const bytes = buffer.subarray(0, count * size);
+        await this.readExactly(bytes, walHeaderBytes + at * size);
+        const headers: FrameHeader[] = [];
+        for (let i = 0; i < count; i++) {
+          if (!frameFits(bytes, i * size, log, sum))
+            throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
+          headers.push(parseFrameHeader(bytes, i * size));
+        }
+        await take(bytes, headers);
+      }
+    } finally {
+      spareBuffers.give(buffer);
+    }
+  }
+
+  /** Whether anything was written of a frame after the first `frames`, committed or not. */
+  async hasFrameAfter(log: WalHeader, frames: number): Promise<boolean> {
+    const bytes = Buffer.alloc(frameHeaderBytes);
+    const at = walHeaderBytes + frames * frameBytes(log.pageSize);
+    if ((await this.read(bytes, at)) === 0) return false;
+    const frame = parseFrameHeader(bytes, 0);
+    return frame.salt1 === log.salt1 || frame.salt2 === log.salt2;
+  }
+
+  /** The checksum after frame number `frames`, as that frame says it. */
+  async sumAfter(log: WalHeader, frames: number): Promise<WalSum> {
+    const bytes = Buffer.alloc(frameHeaderBytes);
+    await this.readExactly(bytes, walHeaderBytes + (frames - 1) * frameBytes(log.pageSize));
+    return parseFrameHeader(bytes, 0).sum;
+  }
+
+  async close(): Promise<void> {
+    await this.handle?.close();
+    this.handle = null;
+  }
+
+  private async open(): Promise<boolean> {
+    // As SQLite itself opens it: never through a link.
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW;
+    const handle = await open(this.path, flags).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+    if (!handle) return false;
+    this.handle = handle;
+    this.inode = (await handle.stat({ bigint: true })).ino;
+    return true;
+  }
+
+  private async readExactly(bytes: Buffer, position: number): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const read = await this.read(bytes.subarray(done), position + done);
+      if (read === 0) throw new BrokenLog('the write-ahead log is shorter than SQLite says');
+      done += read;
+    }
+  }
+
+  private async read(bytes: Buffer, position: number): Promise<number> {
+    return this.handle ? readAt(this.handle, bytes, position) : 0;
+  }
+}

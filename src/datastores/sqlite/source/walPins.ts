@@ -1,0 +1,200 @@
+/**
+ * What a capture holds on to in SQLite so that no part of the log disappears unread: read transactions ("pins") and,
+ * for moments, the write lock.
+ *
+ * A pin is *firm* when it reads at a place in the log: while it is held, no process can restart the log. A pin taken
+ * when all of the log was already copied into the database reads the database alone and is *soft*: while it is held
+ * no process can copy anything more out of the log, so a log that is restarted under it cannot be restarted again once
+ * it has a frame. Both follow from SQLite's walTryBeginRead, walRestartLog and walCheckpoint.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type LogState, WalIndex } from '../formats/walIndex.js';
+import { Connection, fileUri, isBusy } from './connection.js';
+
+/** What a connection that only holds on to the log needs to keep of the database. */
+const cachedPages = 2;
+
+export class WalPins {
+  private writer: Connection | null = null;
+  private current = 0;
+  private pinned = [false, false];
+  private readonly index: WalIndex;
+
+  private constructor(
+    private readonly file: string,
+    private checkpointer: Connection | null,
+    /** One of them holds the pin; every other connection is opened when it is needed. */
+    private readonly pins: [Connection | null, Connection | null],
+  ) {
+    this.index = new WalIndex(`${file}-shm`);
+  }
+
+  static async open(file: string): Promise<WalPins> {
+    // The pins are read-only: the last connection that closes would copy and delete the log, a read-only one cannot.
+    const pin = await openReading(file, 'read-only');
+    try {
+      return new WalPins(file, await openReading(file, 'read-write'), [pin, null]);
+    } catch (error) {
+      await pin.close();
+      throw error;
+    }
+  }
+
+  /** Without touching anything. Null where the database is not in WAL mode. */
+  async state(): Promise<LogState | null> {
+    return this.index.state() ?? (await this.askedState());
+  }
+
+  /** Asks SQLite, which rebuilds the wal-index where it has to; `NOOP` takes no lock. */
+  private async askedState(): Promise<LogState | null> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = logState(await (await this.asking()).all('PRAGMA wal_checkpoint=NOOP'));
+      // Busy means that a process is rebuilding the wal-index: a matter of milliseconds.
+      if (answer !== 'busy') return answer;
+      if (attempt === 100) throw new Error('SQLite could not read the state of the log for a second');
+      await delay(10);
+    }
+  }
+
+  /**
+   * Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. False where another
+   * program is about to do so.
+   */
+  async checkpoint(): Promise<boolean> {
+    const [answer] = await (await this.asking()).all('PRAGMA wal_checkpoint=PASSIVE');
+    return answer?.busy === 0;
+  }
+
+  /** How many frames the checkpoint that began last set out to have copied, whatever became of it. */
+  attempted(): number {
+    return this.index.attempted();
+  }
+
+  async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
+    const connection = await this.asking();
+    return {
+      journalMode: String(await connection.value('PRAGMA journal_mode')),
+      pageSize: Number(await connection.value('PRAGMA page_size')),
+      dbPages: Number(await connection.value('PRAGMA page_count')),
+    };
+  }
+
+  /** Takes the write lock; false where others held it for all of `patienceMs`. */
+  async lockWrites(patienceMs: number): Promise<boolean> {
+    const deadline = performance.now() + patienceMs;
+    for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
+      try {
+        this.writer ??= await openReading(this.file, 'read-write');
+        await this.writer.run('BEGIN IMMEDIATE');
+        return true;
+      } catch (error) {
+        if (!isBusy(error)) throw error;
+        if (performance.now() >= deadline) return false;
+        await delay(wait);
+      }
+    }
+  }
+
+  async unlockWrites(): Promise<void> {
+    await this.writer?.run('ROLLBACK');
+  }
+
+  /** Takes a new pin at the newest commit and lets the old one go afterwards, so that there is always one. */
+  async movePin(): Promise<void> {
+    const next = 1 - this.current;
+    await this.begin(next);
+    await this.end(this.current);
+    this.current = next;
+  }
+
+  /**
+   * Takes a second pin and asks for the state of the log. Where `decide` likes it the new pin replaces the old one,
+   * otherwise it is let go.
+   */
+  async tryPin(decide: (state: LogState | null) => boolean): Promise<boolean> {
+    const next = 1 - this.current;
+    await this.begin(next);
+    const liked = decide(await this.state());
+    await this.end(liked ? this.current : next);
+    if (liked) this.current = next;
+    return liked;
+  }
+
+  /** Lets go of every pin; only sensible under the write lock. */
+  async releasePins(): Promise<void> {
+    await this.end(0);
+    await this.end(1);
+  }
+
+  async pin(): Promise<void> {
+    await this.begin(this.current);
+  }
+
+  /** The pins go last, see open. */
+  async close(): Promise<void> {
+    for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection?.close();
+    this.index.close();
+  }
+
+  /** Closes what a database at rest does not need; it is opened again when it is. */
+  async closeSpares(): Promise<void> {
+    const spare = this.pins[1 - this.current];
+    if (this.pinned[1 - this.current]) return;
+    this.pins[1 - this.current] = null;
+    await spare?.close();
+    const { writer, checkpointer } = this;
+    this.writer = null;
+    this.checkpointer = null;
+    await writer?.close();
+    await checkpointer?.close();
+  }
+
+  private async asking(): Promise<Connection> {
+    this.checkpointer ??= await openReading(this.file, 'read-write');
+    return this.checkpointer;
+  }
+
+  private async begin(index: number): Promise<void> {
+    const connection = this.pins[index] ?? (await openReading(this.file, 'read-only'));
+    this.pins[index] = connection;
+    for (let attempt = 1; !this.pinned[index]; attempt++) {
+      await connection.run('BEGIN');
+      try {
+        await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
+        this.pinned[index] = true;
+      } catch (error) {
+        await connection.run('ROLLBACK');
+        // Busy here means that a process is rebuilding the wal-index: a matter of milliseconds.
+        if (!isBusy(error) || attempt === 50) throw error;
+        await delay(10);
+      }
+    }
+  }
+
+  private async end(index: number): Promise<void> {
+    if (!this.pinned[index]) return;
+    this.pinned[index] = false;
+    await this.pins[index]?.run('ROLLBACK');
+  }
+}
+
+/** Reading once makes the connection open the log; before that SQLite could not say anything about it. */
+async function openReading(file: string, mode: 'read-only' | 'read-write'): Promise<Connection> {
+  const connection = await Connection.open(fileUri(file), mode);
+  try {
+    await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
+    // SQLite sets twenty pages aside per connection; none of these ever reads more than the first. Those set aside
+    // already are given back only while no transaction uses one.
+    await connection.run(`PRAGMA cache_size=${cachedPages}; PRAGMA shrink_memory`);
+    return connection;
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+function logState(rows: Record<string, unknown>[]): LogState | 'busy' | null {
+  const row = rows[0] as { busy: number; log: number; checkpointed: number } | undefined;
+  if (row && row.log >= 0) return { frames: row.log, copied: row.checkpointed };
+  return row?.busy ? 'busy' : null;
+}
