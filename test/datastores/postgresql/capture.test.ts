@@ -104,6 +104,24 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     await capture.stop();
   });
 
+  test('a busy source fills its segments: none is cut for what came while another one was stored', async () => {
+    const capture = await rig.capture();
+    await capture.fence();
+    const before = rig.archive.segments.length;
+    const begun = performance.now();
+    for (let i = 0; i < 4000; i++) {
+      await client.query("select pg_logical_emit_message(true, 'busy', repeat('x', 10000))");
+    }
+    // What has waited for ten seconds goes without being full, and so does the last.
+    const aged = Math.floor((performance.now() - begun) / 10_000);
+    await capture.fence();
+    const made = rig.archive.segments.slice(before);
+    assert.ok(made.length >= 4, `${made.length} segments of 40 MB`);
+    const short = made.filter(({ after, last }) => last - after < 8 << 20);
+    assert.ok(short.length <= 1 + aged, `${short.length} of ${made.length} segments are short`);
+    await capture.stop();
+  });
+
   test('a record larger than what is held in memory is taken in to its end', async () => {
     const capture = await rig.capture();
     const base = await rig.backup(capture);

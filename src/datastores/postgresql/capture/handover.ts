@@ -3,6 +3,7 @@
  * after another to the sink until it takes them.
  */
 import type { LogSink } from '../../datastore.js';
+import { SharedCalls } from '../../sharedCalls.js';
 import type { Cut, Progress, WalBuffer } from './walBuffer.js';
 
 /** Half of a WAL file: large enough to compress well, small enough to be held in memory twice for each instance. */
@@ -29,7 +30,7 @@ export class Handover {
   /** Cut off, and not yet taken by the sink. */
   private leaving: (Cut & { since: number }) | null = null;
   private refused = false;
-  private chain: Promise<void> = Promise.resolve();
+  private readonly draining = new SharedCalls(() => this.drain());
   private timer: NodeJS.Timeout | null = null;
   private handedOverAt = 0;
 
@@ -73,13 +74,12 @@ export class Handover {
     this.after(this.synchronous ? age : SEGMENT_AGE_MS);
   }
 
-  /** Hands everything received whole to the sink, one call after another. @throws what the sink throws */
+  /**
+   * Hands everything received whole to the sink. Who asks while nothing was cut off yet shares the segment: a full buffer
+   * is told of with each of the source's commits. @throws what the sink throws
+   */
   now(): Promise<void> {
-    const work = this.chain.catch(() => {}).then(() => this.drain());
-    this.chain = work;
-    // Callers see the failure; the chain itself must not count as unhandled.
-    work.catch(() => {});
-    return work;
+    return this.draining.next();
   }
 
   cancel(): void {
@@ -87,28 +87,30 @@ export class Handover {
     this.timer = null;
   }
 
+  /** What comes meanwhile waits until it is enough for a segment of its own. */
   private async drain(): Promise<void> {
-    // First what an earlier call cut off and could not hand over, then what came since; a fence must not chase a busy
-    // server any further.
-    for (let round = 0; round < 2; round++) {
-      if (!this.leaving) {
-        const cut = this.buffer?.cut();
-        if (!cut) break;
-        this.leaving = { ...cut, since: performance.now() };
-      }
-      const { segment, progress, release } = this.leaving;
-      try {
-        await this.sink.segment(segment);
-      } catch (error) {
-        this.refused = true;
-        throw error;
-      }
-      this.leaving = null;
-      release();
-      this.refused = false;
-      this.handedOverAt = performance.now();
-      this.events.taken(progress);
+    // An earlier call may have cut off what the sink refused.
+    if (this.leaving) await this.handOver(this.leaving);
+    const cut = this.buffer?.cut();
+    if (!cut) return;
+    // What comes next has all its time to fill a segment.
+    this.cancel();
+    this.leaving = { ...cut, since: performance.now() };
+    await this.handOver(this.leaving);
+  }
+
+  private async handOver({ segment, progress, release }: Cut): Promise<void> {
+    try {
+      await this.sink.segment(segment);
+    } catch (error) {
+      this.refused = true;
+      throw error;
     }
+    this.leaving = null;
+    release();
+    this.refused = false;
+    this.handedOverAt = performance.now();
+    this.events.taken(progress);
   }
 
   private retryLater(error: unknown): void {

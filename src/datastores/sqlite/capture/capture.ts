@@ -7,6 +7,7 @@ import { Fault } from '../../../errors.js';
 import { type Instant, instant } from '../../../instant.js';
 import type { InstanceHandle, LogPosition } from '../../../model.js';
 import type { CaptureHealth, LogCapture, LogSink, ResumePoint } from '../../datastore.js';
+import { abortable, SharedCalls } from '../../sharedCalls.js';
 import type { Engine, SqliteLogger } from '../engine/engine.js';
 import type { ArchiveEnd, CaptureTuning, FenceReply, Pace, SessionEvent } from '../follower/captureTerms.js';
 import { parseContinuation } from '../formats/continuation.js';
@@ -14,7 +15,6 @@ import { position } from '../formats/position.js';
 import { databaseFile, spoolDirectory } from '../source/databasePaths.js';
 import { discardSegment } from '../spool/spool.js';
 import { SegmentShipper } from './segmentShipper.js';
-import { abortable, SharedCalls } from './sharedCalls.js';
 
 /** How much of the cap may wait when the source is taken up again; a short hold keeps the times of commits exact. */
 const HELD_UNTIL = 7 / 8;
