@@ -1,4 +1,4 @@
-/** What a captured server goes through in its life: shut down, lost for good, promoted, reached over TLS. */
+/** What a captured server goes through in its life: shut down, lost for good, reached over TLS. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chown, copyFile, readFile, writeFile } from 'node:fs/promises';
@@ -143,40 +143,6 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
       await rig.drop(recovered);
     });
   }
-
-  test('it is promoted: a new stretch begins and the old one stays as it is', async () => {
-    const capture = await rig.capture();
-    const base = await rig.backup(capture);
-    await client.query('insert into entry values (1)');
-    const old = await sourceNow(client);
-    await capture.fence();
-    await rig.endClients();
-    await rig.server.stop();
-    // Archive recovery of a server that was shut down ends at once and opens a new timeline.
-    const signal = path.join(data(), 'recovery.signal');
-    await writeFile(signal, '');
-    await writeFile(path.join(data(), 'postgresql.auto.conf'), "restore_command = 'false'\n", { flag: 'a' });
-    const runAs = resolveRunAs(undefined);
-    if (runAs) await chown(signal, runAs.uid, runAs.gid);
-    await rig.server.start();
-    client = await rig.connect();
-    await rig.archive.until('a stretch of the new timeline', () => rig.archive.stretches.length === 2);
-    assert.equal(rig.archive.stretches[1]?.because, 'TIMELINE_CHANGE');
-    assert.match(rig.archive.stretches[1]?.stretch ?? '', /^tl2-/);
-    const later = await rig.backup(capture);
-    await client.query('insert into entry values (2)');
-    const present = await sourceNow(client);
-    await capture.fence();
-    for (const [from, at, expected] of [
-      [base, old, [1]],
-      [later, present, [1, 2]],
-    ] as const) {
-      const recovered = await rig.recover(from, at);
-      assert.deepEqual(await numbers(recovered.client), expected);
-      await rig.drop(recovered);
-    }
-    await capture.stop();
-  });
 
   test('it is reached over TLS, its certificate verified where that is asked for', async () => {
     const certificate = path.join(rig.directory, 'server.crt');
