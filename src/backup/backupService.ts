@@ -96,6 +96,10 @@ export class BackupService implements BackupOperations {
 
   async take(caller: Caller, instanceId: string, type: BackupType): Promise<BackupRecord> {
     const instance = await this.requireInstance(caller, instanceId);
+    if (instance.state === 'DELETED') {
+      const hint = 'Recover it with recoverInstance, and take backups of what that makes.';
+      throw invalidArgument('instanceId', 'The instance is deleted', hint);
+    }
     if (instance.state !== 'ACTIVE') {
       throw new Fault('INSTANCE_NOT_READY', `The instance is ${instance.state}`, {
         hint: 'Backups are taken of instances that are ACTIVE.',

@@ -2,7 +2,8 @@
  * What the catalog remembers, as plain records, and the two ways to it: a CatalogReader and, inside a transaction, a
  * CatalogWriter. Nothing here knows TypeORM; catalog.ts implements both.
  *
- * Pages: `first` items after the item whose id is `after` (exclusive); an unknown `after` gives an empty page.
+ * Pages: `first` items after the item whose id is `after` (exclusive); an unknown `after` is refused with
+ * INVALID_ARGUMENT, except in backupsOfTenant, which goes on where it would be.
  */
 import type { FaultData, JsonObject } from '../errors.js';
 import type { Instant } from '../instant.js';

@@ -74,8 +74,9 @@ describe('instances', () => {
     assert.deepEqual(ids(await list(true, 2, 'c')), ['b', 'a']);
     assert.deepEqual(ids(await list(false, 2, 'd')), ['c', 'b'], 'after an item that the filter leaves out');
     assert.deepEqual(await list(true, 2, 'a'), []);
-    assert.deepEqual(await list(true, 2, 'unknown'), []);
-    assert.deepEqual(await list(true, 2, 'e'), [], "another tenant's id is unknown");
+    const refused = { code: 'INVALID_ARGUMENT', details: { argument: 'after' } };
+    await assert.rejects(list(true, 2, 'unknown'), refused);
+    await assert.rejects(list(true, 2, 'e'), refused, "another tenant's id is unknown");
     assert.deepEqual(await list(true, 0, null), []);
   });
 

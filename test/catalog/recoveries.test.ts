@@ -91,8 +91,9 @@ describe('recoveries', () => {
     assert.deepEqual(await list({ states: ['QUEUED'] }), ['b', 'a']);
     assert.deepEqual(await list({ states: [] }), []);
     assert.deepEqual(await list({}, 1, 'c'), ['b']);
-    assert.deepEqual(await list({}, 5, 'd'), [], "another tenant's id is unknown");
-    assert.deepEqual(await list({}, 5, 'unknown'), []);
+    const unknown = { code: 'INVALID_ARGUMENT', details: { argument: 'after' } };
+    await assert.rejects(list({}, 5, 'd'), unknown, "another tenant's id is unknown");
+    await assert.rejects(list({}, 5, 'unknown'), unknown);
     assert.deepEqual(ids(await catalog.read.recoveriesInStates(['QUEUED', 'RUNNING'])), ['a', 'b', 'c', 'd']);
   });
 
