@@ -48,6 +48,26 @@ test('what is no database is refused, naming the argument', async (t) => {
   }
 });
 
+test('what SQLite keeps beside a database is never taken for a database of its own', async (t) => {
+  const dir = await scratchDir(t);
+  const datastore = createSqliteDatastore();
+  t.after(() => datastore.close());
+  await ask(t, 'setup', path.join(dir, 'a.db'));
+  await symlink(path.join(dir, 'a.db-wal'), path.join(dir, 'elsewhere.db'));
+  for (const name of ['a.db-wal', 'a.db-shm', 'a.db-journal']) {
+    await writeFile(path.join(dir, name), '');
+    await assert.rejects(
+      datastore.inspect(`sqlite://${dir}/${name}`),
+      { code: 'INVALID_ARGUMENT', message: /belongs to the database .*a\.db$/ },
+      name,
+    );
+  }
+  await assert.rejects(datastore.inspect(`sqlite://${dir}/elsewhere.db`), /belongs to the database/);
+  // Without a database beside it the name is as good as any.
+  await writeFile(path.join(dir, 'b.db-wal'), '');
+  await datastore.inspect(`sqlite://${dir}/b.db-wal`);
+});
+
 test('a database that may not be written to is refused', async (t) => {
   const dir = await scratchDir(t);
   await chmod(dir, 0o755);

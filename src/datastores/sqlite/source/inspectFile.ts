@@ -21,6 +21,7 @@ export async function inspectFile(connectionUri: string, datastoreVersion: strin
     path.dirname(file),
     'The service may not write to the directory of the database, where SQLite keeps its log',
   );
+  await refuseLog(file);
   if (found.size > 0) await checkHeader(file);
   const notices = [
     'Capture keeps a read transaction open, so the write-ahead log grows to a few megabytes before it is restarted.',
@@ -62,6 +63,16 @@ async function mayWrite(what: string, message: string): Promise<void> {
   });
 }
 
+/**
+ * What lies beside a database under its name and one of these endings is that database's: an empty log looks like an empty
+ * database, and to make one of it would write over what an application is about to commit.
+ */
+async function refuseLog(file: string): Promise<void> {
+  const owner = /^(.+)-(?:wal|shm|journal)$/s.exec(file)?.[1];
+  if (owner === undefined || !(await stat(owner).catch(() => null))?.isFile()) return;
+  throw invalidArgument('connectionUri', `${file} belongs to the database ${owner}`, 'Name the database itself.');
+}
+
 /** An empty file is an empty database, as SQLite itself sees it; anything else must begin as SQLite's files do. */
 async function checkHeader(file: string): Promise<void> {
   const header = await readHeader(file);
@@ -71,6 +82,7 @@ async function checkHeader(file: string): Promise<void> {
   throw invalidArgument(
     'connectionUri',
     `${file} is no SQLite database: its header is that of another format, damaged or encrypted`,
+    'Name the file that the application opens.',
   );
 }
 
