@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { segmentHead } from '../../../src/datastores/sqlite/replay/storedSegment.js';
 import { stored } from '../../support/directoryArchive.js';
 import { scratchDir } from '../../support/scratch.js';
@@ -25,6 +26,29 @@ const thenAGap = [...onlyTheFirst, ['2', 'LOG_GAP']];
 
 function stretchesOf({ archive }: SqliteBench): string[][] {
   return archive.stretches.map(({ stretch, because }) => [stretch, because]);
+}
+
+for (const endings of [['-shm'], ['-shm', '-wal']]) {
+  test(`its ${endings.join(' and empty ')} removed while no program has it open: nothing is covered that is not captured`, async (t) => {
+    const dir = await scratchDir(t);
+    const bench = await sqliteBench(t, dir);
+    const capture = await bench.capture();
+    await bench.backup(capture, 'base');
+    if (!endings.includes('-wal')) await committed(t, bench, dir, 'a');
+    await capture.fence();
+    for (const ending of endings) await rm(`${bench.file}${ending}`);
+    await delay(20);
+    const removed = Date.now() * 1000;
+    await committed(t, bench, dir, 'b');
+    await until('the capture starts anew', () => bench.archive.stretches.length === 2);
+    assert.deepEqual(stretchesOf(bench), thenAGap);
+    assert.ok((bench.archive.coverage.get('1') ?? 0) < removed);
+    await attached(capture);
+    await bench.backup(capture, 'base-2');
+    await committed(t, bench, dir, 'c');
+    await assertNewestIsExact(t, bench, capture, 'newest');
+    await capture.stop();
+  });
 }
 
 for (const kind of ['RESTART', 'TRUNCATE']) {

@@ -63,7 +63,9 @@ export async function attachPoint(
       hint: 'Run PRAGMA journal_mode=WAL on it; capture goes on by itself.',
     });
   }
-  const epoch = state.frames > 0 ? await wal.header() : null;
+  // Also where it is empty: from now on it must be this file.
+  const header = await wal.header();
+  const epoch = state.frames > 0 ? header : null;
   if (state.frames > 0 && !epoch) throw new Error('the header of the write-ahead log is damaged');
   const file = markOf(request.file);
   const { frames: logFrames, copied } = state;
@@ -83,7 +85,10 @@ export async function attachPoint(
       if (commits !== null && !(await isAsNoted(request.spool, generation, file))) reason = otherFile;
       else if (commits !== null) {
         const { frames, sum } = continuation;
-        return { ...found, ...place, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
+        // A pin that was taken when all was copied lets a writer restart the log. Where some of it is not read yet, that
+        // would lose it, so nobody may call the pin soft.
+        const soft = found.soft && frames === logFrames;
+        return { ...found, ...place, soft, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
       }
     } else if (rest && (epoch === null || copied === 0)) {
       // Nothing was copied out of any log since all that is captured was in the file: this life is the first since.

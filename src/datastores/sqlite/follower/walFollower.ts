@@ -78,6 +78,8 @@ export class WalFollower {
     let state = await this.pins.state();
     let { hi } = this.clock.now();
     if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+    // After `lo`: whatever was committed before it was counted where this look asks.
+    this.checkIndex();
     let found = false;
     if (state.frames === 0) {
       if (!this.soft) throw new BrokenLog('the write-ahead log was emptied although a reader protected it');
@@ -104,12 +106,14 @@ export class WalFollower {
     const { axis } = this.writer;
     this.writer.covered(lo < axis - setBackMicros ? axis : lo);
     this.seenLo = Math.max(this.seenLo, lo);
-    if (found && this.soft) {
+    const { frames } = this.reading;
+    // Not only where something was found: a look that found it and could not save it may have ended before this.
+    if (this.soft && state.frames > 0 && state.frames === frames && state.copied < frames) {
       // Nothing beyond the former pin's place can have been copied, so the new pin reads at a place in the log.
       await this.pins.movePin();
       await this.notePin();
       this.soft = false;
-    } else if (!this.soft && state.frames === this.reading.frames && state.copied === this.reading.frames) {
+    } else if (!this.soft && state.frames === frames && state.copied === frames) {
       await this.soften();
     }
     return found;
@@ -151,16 +155,14 @@ export class WalFollower {
    * after the log was restarted could not prove that nothing was lost.
    */
   async noteIfAtRest(): Promise<void> {
-    if (!this.soft || this.rests.isNoted) return;
-    await this.checkFiles();
-    await this.rests.note();
+    if (this.soft && !this.rests.isNoted) await this.noteRest();
   }
 
   /** What needs no haste: is it still the same file; tell how far time is covered. */
   async onSlowPoll(): Promise<void> {
     await this.checkFiles();
     this.tellCoverage();
-    if (this.soft) await this.rests.note();
+    if (this.soft) await this.noteRest();
     await this.rests.quieten(this.soft);
   }
 
@@ -247,9 +249,8 @@ export class WalFollower {
     await this.fence();
     await this.restart(patienceMs);
     await this.fence();
-    for (let i = 0; this.soft && i < 10 && !(await this.rests.note()); i++) {
+    for (let i = 0; this.soft && i < 10 && !(await this.noteRest()); i++) {
       await new Promise((resolve) => setTimeout(resolve, 10));
-      await this.checkFiles();
     }
   }
 
@@ -262,9 +263,13 @@ export class WalFollower {
   }
 
   async close(): Promise<void> {
-    await this.writer.close();
-    await this.wal.close();
-    await this.pins.close();
+    try {
+      await this.writer.close();
+      await this.wal.close();
+    } finally {
+      // A pin that stayed would keep the log from being restarted for good.
+      await this.pins.close();
+    }
   }
 
   /**
@@ -281,11 +286,23 @@ export class WalFollower {
     if (this.soft) await this.checkMain({ frames: this.reading.frames, copied: this.reading.frames });
   }
 
-  private async checkFiles(): Promise<void> {
+  /** Under a soft pin. False while it can't be told that everything captured is in the file. */
+  private async noteRest(): Promise<boolean> {
+    const { frames, copied } = await this.checkFiles();
+    return (frames === 0 || (frames === this.reading.frames && copied === frames)) && (await this.rests.note());
+  }
+
+  private async checkFiles(): Promise<LogState> {
     const state = await this.pins.state();
     if (!state) throw new BrokenLog('the database is no longer in WAL mode');
+    this.checkIndex();
     await this.checkMain(state);
     if (!(await this.wal.sameFile())) throw new BrokenLog('the write-ahead log file was replaced by another one');
+    return state;
+  }
+
+  private checkIndex(): void {
+    if (!this.pins.bind()) throw new BrokenLog('the -shm file of the database was removed or replaced');
   }
 
   private async checkMain(before: LogState): Promise<void> {

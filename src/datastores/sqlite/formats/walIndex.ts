@@ -6,7 +6,7 @@
  * POSIX drops all of a process's locks on a file when any descriptor of it is closed, and SQLite's locks are on this
  * file: it stays open from the first question on, until every connection of this process is closed.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { addToSum, hostIsBigEndian } from './walFormat.js';
 
 /** What SQLite says of the log. */
@@ -56,6 +56,14 @@ export class WalIndex {
    */
   attempted(): number {
     return this.read() ? (this.numbers[attempted] ?? 0) : 0;
+  }
+
+  /** Whether programs that open the database now share this file; true also where it was not asked yet. */
+  sameFile(): boolean {
+    if (this.descriptor === null) return true;
+    const own = fstatSync(this.descriptor);
+    const found = statSync(this.file, { throwIfNoEntry: false });
+    return found?.ino === own.ino && found.dev === own.dev;
   }
 
   /** Only after the last connection of this process. */

@@ -45,6 +45,14 @@ export class WalPins {
     return this.index.state() ?? (await this.askedState());
   }
 
+  /**
+   * Whether the pins bind those who open the database now. They do so through the `-shm` file; whoever finds another one
+   * under that name, because somebody removed or replaced it, knows nothing of them and counts commits elsewhere.
+   */
+  bind(): boolean {
+    return this.index.sameFile();
+  }
+
   /** Asks SQLite, which rebuilds the wal-index where it has to; `NOOP` takes no lock. */
   private async askedState(): Promise<LogState | null> {
     for (let attempt = 1; ; attempt++) {

@@ -1,0 +1,130 @@
+/**
+ * Log that is committed and not captured yet, in the moments in which its protection changes hands: it is read later, or
+ * its loss ends the generation. Steps between which others commit are stopped at, since they last microseconds.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
+import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachPoint.js';
+import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
+import type { WalFollower } from '../../../src/datastores/sqlite/follower/walFollower.js';
+import { BrokenLog } from '../../../src/datastores/sqlite/source/walFile.js';
+import { scratchDir } from '../../support/scratch.js';
+import { TestDatabase } from '../../support/sqliteDatabase.js';
+
+/** What is stopped at. */
+interface Inside {
+  pins: { movePin(): Promise<void> };
+  reading: { read(...given: unknown[]): Promise<void> };
+  writer: { flush(): Promise<void> };
+}
+
+interface Followed {
+  application: TestDatabase;
+  spool: string;
+  events: SessionEvent[];
+  /** `beforeLook`: what others do between the attachment and its first look. */
+  attach(from?: AttachFrom, beforeLook?: () => Promise<void>): Promise<{ follower: WalFollower; inside: Inside }>;
+}
+
+async function followed(t: TestContext): Promise<Followed> {
+  const spool = await scratchDir(t);
+  const file = path.join(spool, 'a.db');
+  const application = await TestDatabase.open(file);
+  t.after(() => application.close());
+  await application.run('PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t (x)');
+  await application.run('PRAGMA wal_checkpoint(TRUNCATE)');
+  const size = 1 << 30;
+  const request: AttachRequest = {
+    file,
+    spool,
+    archived: null,
+    tuning: {
+      ...{ pollMs: 1000, pauseMs: 2, sealBytes: size, sealAgeMs: 60_000, restartBytes: size, idleRestartBytes: size },
+      ...{ heldTellMs: 60_000, retainBytes: size, hangMs: 1000 },
+    },
+  };
+  const events: SessionEvent[] = [];
+  return {
+    application,
+    spool,
+    events,
+    async attach(from = { known: null, gap: null, unwatched: null }, beforeLook = async () => {}) {
+      const follower = await attachFollower(request, from, (event) => events.push(event));
+      t.after(() => follower.close().catch(() => {}));
+      await beforeLook();
+      await follower.look();
+      return { follower, inside: follower as unknown as Inside };
+    },
+  };
+}
+
+/** Does `first` before the next call of a step. */
+function before<K extends string>(
+  of: Record<K, (...given: never[]) => Promise<void>>,
+  step: K,
+  first: () => Promise<void>,
+) {
+  const usual = of[step];
+  of[step] = async (...given) => {
+    of[step] = usual;
+    await first();
+    return await usual.apply(of, given);
+  };
+}
+
+/** A capture that had to let go when all of the log was copied and its second transaction was not read yet. */
+async function letGoBeforeTheSecond(t: TestContext): Promise<Followed & { from: AttachFrom }> {
+  const world = await followed(t);
+  const { follower, inside } = await world.attach();
+  await world.application.run("INSERT INTO t VALUES ('first')");
+  before(inside.pins, 'movePin', () => world.application.run("INSERT INTO t VALUES ('second')"));
+  await follower.look();
+  await world.application.run('PRAGMA wal_checkpoint(PASSIVE)');
+  before(inside.reading, 'read', () => Promise.reject(new Error('it cannot be read')));
+  await assert.rejects(follower.look(), /cannot be read/);
+  return { ...world, from: { known: await follower.abandon(), gap: null, unwatched: null } };
+}
+
+test('copied log that was not read is read by the next attachment, in the same generation', async (t) => {
+  const { application, events, attach, from } = await letGoBeforeTheSecond(t);
+  const { follower } = await attach(from);
+  await application.run("INSERT INTO t VALUES ('third')");
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 3]);
+  assert.equal(events.filter(({ type }) => type === 'stretch').length, 1);
+});
+
+test('where the log is restarted before that, the generation ends', async (t) => {
+  const { application, attach, from } = await letGoBeforeTheSecond(t);
+  // A writer that waited for the lock which attaching takes writes before the first look, and finds all of the log copied.
+  const { follower } = await attach(from, () => application.run("INSERT INTO t VALUES ('third')")).catch((error) => {
+    assert.ok(error instanceof BrokenLog, error);
+    return { follower: null };
+  });
+  assert.equal(follower, null, 'the second is missing, and the generation went on');
+});
+
+test('log that was read and could not be saved stays protected, and nothing says that it is in the file', async (t) => {
+  const { application, spool, attach } = await followed(t);
+  const { follower, inside } = await attach();
+  await application.run("INSERT INTO t VALUES ('first')");
+  const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+  before(inside.writer, 'flush', () => Promise.reject(full));
+  await assert.rejects(follower.look(), { code: 'ENOSPC' });
+  for (let n = 0; n < 10; n++) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await follower.look();
+    await follower.noteIfAtRest();
+  }
+  assert.equal(existsSync(path.join(spool, 'rest.json')), false);
+  await application.run('PRAGMA busy_timeout=50');
+  const [state] = await application.all('PRAGMA wal_checkpoint(RESTART)');
+  assert.equal(state?.busy, 1, 'the log can be restarted under the capture');
+  assert.equal(await follower.restart(1000), 'restarted');
+  await application.run("INSERT INTO t VALUES ('second')");
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 2]);
+});
