@@ -1,7 +1,7 @@
 /** An archive that is full or hangs: the application goes on, what waits is held to a cap, and it heals by itself. */
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Fault } from '../../../src/errors.js';
@@ -215,3 +215,52 @@ for (const [what, cap] of [
     await capture.stop();
   });
 }
+
+test('captured log that cannot be removed once it is archived holds nothing up', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  const { archive } = bench;
+  const taking = archive.segment.bind(archive);
+  archive.segment = async (segment) => {
+    await taking(segment);
+    // A directory in its place is not removed as a file would be.
+    const file = path.join(bench.instance.home, 'log-spool', segment.after.text.replace('/', '-'));
+    await rm(`${file}.index`);
+    await mkdir(path.join(`${file}.index`, 'kept'), { recursive: true });
+    archive.segment = taking;
+  };
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  await committed(t, bench, dir, 'a');
+  await capture.fence();
+  await committed(t, bench, dir, 'b');
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  assert.equal(capture.health().healthy, true);
+  assert.equal(archive.stretches.length, 1);
+  await capture.stop();
+});
+
+test('an archive that fails where it has no business to makes the capture start again, in the same generation', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  const { archive } = bench;
+  const capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  const noting = archive.covered.bind(archive);
+  let failed = false;
+  archive.covered = () => {
+    archive.covered = noting;
+    failed = true;
+    throw new Error('this was not expected');
+  };
+  // A fence tells at once how far is covered.
+  await capture.fence().catch(() => {});
+  await until('the archive has failed', () => failed);
+  assert.equal(capture.health().healthy, false);
+  await attached(capture);
+  await committed(t, bench, dir, 'a');
+  await assertNewestIsExact(t, bench, capture, 'newest');
+  assert.equal(capture.health().healthy, true);
+  assert.equal(archive.stretches.length, 1);
+  await capture.stop();
+});

@@ -132,7 +132,7 @@ export class SqliteCapture implements LogCapture {
     this.setNotice(null);
     this.engine.listen(this.instance.id, {
       event: (event) => this.enqueue(mine, event),
-      lost: () => void this.reattach(mine),
+      lost: () => void this.reattach(mine, 'The process that follows the log ended unexpectedly and is started again.'),
     });
     const { instance, archived, tuning } = this;
     const file = databaseFile(instance);
@@ -150,12 +150,14 @@ export class SqliteCapture implements LogCapture {
     }
   }
 
-  private async reattach(lost: number): Promise<void> {
+  private async reattach(lost: number, trouble: string): Promise<void> {
     if (this.stopped || lost !== this.attachment) return;
     this.attachment++;
-    this.setSourceTrouble('The process that follows the log ended unexpectedly and is started again.');
+    this.setSourceTrouble(trouble);
     this.shipper.lastAttempt();
     await this.queue;
+    // Nothing to do where the process ended.
+    await this.engine.call('detach', { capture: this.instance.id }).catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, this.engine.restartDelayMs));
     if (this.stopped) return;
     this.shipper.resume();
@@ -175,6 +177,10 @@ export class SqliteCapture implements LogCapture {
       .catch((error: Error) => {
         this.halted = true;
         this.logger.warn({ instance: this.instance.id, error: error.message }, 'An event of a capture was not handled');
+        void this.reattach(
+          attachment,
+          `Captured log could not be handed over: ${error.message}. Capture starts again.`,
+        );
       })
       .then(() => this.retain(-bytes));
   }
@@ -225,7 +231,7 @@ export class SqliteCapture implements LogCapture {
       this.archived = { ...archived, coveredTo: Math.max(coveredTo, archived.coveredTo) };
       this.sink.covered(position(generation, ordinal), instant(this.archived.coveredTo));
     } else if (event.sealed.generation === this.abandoned) {
-      await discardSegment(event.sealed.file);
+      await discardSegment(event.sealed.file).catch(() => {});
     } else {
       const { generation, last, coveredTo, continuation } = event.sealed;
       const outcome = await this.shipper.ship(event.sealed);

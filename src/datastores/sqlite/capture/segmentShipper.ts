@@ -71,7 +71,8 @@ export class SegmentShipper {
       if (error instanceof GivenUp) return 'kept';
       throw error;
     }
-    await discardSegment(sealed.file);
+    // What cannot be removed now is known to be archived when a capture is attached next, and goes then.
+    await discardSegment(sealed.file).catch(() => {});
     return damage ? 'damaged' : 'archived';
   }
 
