@@ -4,7 +4,7 @@
  * that log up to `consistent` or beyond replaces every one of them. Runs in the service's own process, which holds no
  * SQLite lock that closing the file could drop.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { Fault } from '../../../errors.js';
 import { instant } from '../../../instant.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../../datastore.js';
@@ -24,7 +24,7 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
   const file = await open(databaseFile(instance), 'r');
   let bytes = 0;
   try {
-    const { size, ino } = await file.stat();
+    const { size, dev, ino } = await file.stat();
     const counted = async function* () {
       for await (const chunk of contentOf(file, signal)) {
         bytes += chunk.length;
@@ -34,7 +34,9 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
     };
     await sink.write(counted(), partBytes);
     const end = await capture.fenceReply(signal);
-    if (end.generation !== start.generation || (await file.stat()).ino !== ino) {
+    // The capture finds its own file under this name before and after.
+    const named = await stat(databaseFile(instance));
+    if (end.generation !== start.generation || named.ino !== ino || named.dev !== dev) {
       throw new Fault('DATASTORE_UNAVAILABLE', 'The capture of the log broke during the backup, which is useless now', {
         hint: 'Take the backup again.',
       });

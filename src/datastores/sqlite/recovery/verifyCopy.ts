@@ -9,6 +9,7 @@ import type { Engine } from '../engine/engine.js';
 import type { SegmentHead } from '../formats/segmentFormat.js';
 import { provenFrames } from '../formats/segmentFrames.js';
 import { frameBytes, frameHeaderBytes } from '../formats/walFormat.js';
+import { greatest, PageSet } from '../replay/pageSet.js';
 import { framesInScope, incomplete, pagesAt, scopeOf } from '../replay/replayScope.js';
 import { openSegment, refuse } from '../replay/storedSegment.js';
 import { cutAt } from './locateCut.js';
@@ -66,21 +67,22 @@ async function comparePages(
 ): Promise<void> {
   const lastFrames = head.transactions[cut - head.after - 1]?.frames ?? 0;
   const droppedFrames = head.transactions[cut - head.after]?.frames ?? 0;
-  const ofInterest = new Set(
-    head.pages.subarray(Math.max(scope.from, scope.to - lastFrames), scope.to + droppedFrames),
-  );
-  const dbPages = pagesAt(head, cut);
-  const expected = new Map<number, number>();
+  const written = head.pages.subarray(Math.max(scope.from, scope.to - lastFrames), scope.to + droppedFrames);
+  // A transaction may have written all of a large database: a bit for each page and not an entry in a map.
+  const ofInterest = new PageSet(greatest(written));
+  for (const page of written) ofInterest.add(page);
+  const found = new PageSet(pagesAt(head, cut));
+  const isLast = new Uint8Array(head.pages.length);
   for (let i = scope.to - 1; i >= scope.from; i--) {
     const page = head.pages[i] ?? 0;
-    if (page <= dbPages && ofInterest.has(page) && !expected.has(page)) expected.set(page, i);
+    if (ofInterest.has(page) && found.add(page)) isLast[i] = 1;
   }
   const size = frameBytes(head.pageSize);
   const there = Buffer.alloc(head.pageSize);
   for await (const { first, count, bytes } of frames) {
     for (let i = 0; i < count; i++) {
       const page = head.pages[first + i] ?? 0;
-      if (expected.get(page) !== first + i) continue;
+      if (isLast[first + i] !== 1) continue;
       await copy.read(there, 0, there.length, (page - 1) * head.pageSize);
       if (!there.equals(bytes.subarray(i * size + frameHeaderBytes, (i + 1) * size))) {
         throw incomplete(cut, `page ${page} of the rebuilt database is not the one that the log holds`);

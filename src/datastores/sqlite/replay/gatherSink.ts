@@ -8,6 +8,7 @@ import { BadSegment, bytesOfHead, fixedBytes, parseHead, type SegmentHead } from
 import { FrameProof } from '../formats/segmentFrames.js';
 import { frameBytes, frameHeaderBytes } from '../formats/walFormat.js';
 import { PageAppender, type PlacedPages, type SharedPages } from './pageAppender.js';
+import { greatest, PageSet } from './pageSet.js';
 import { framesInScope, lastVersions, pagesAt } from './replayScope.js';
 
 export const gatherSinkModule = import.meta.url;
@@ -96,8 +97,8 @@ class IncomingSegment {
     }
     // With another page size the whole recovery is refused; nothing of it is kept.
     const scope = head.pageSize === this.scope.pageSize ? framesInScope(head, replayAfter, cut) : { from: 0, to: 0 };
-    const seen = new Set<number>();
-    const claim = (page: number) => !seen.has(page) && seen.add(page).has(page);
+    const seen = new PageSet(greatest(head.pages.subarray(scope.from, scope.to)));
+    const claim = (page: number) => seen.add(page);
     this.parsed = { head, proof: new FrameProof(head), wanted: lastVersions(head, scope, { claim }) };
     return all.subarray(needed);
   }

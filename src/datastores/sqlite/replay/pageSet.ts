@@ -18,3 +18,10 @@ export class PageSet {
     return true;
   }
 }
+
+/** The greatest page number; 0 where there is none. */
+export function greatest(pages: Iterable<number>): number {
+  let found = 0;
+  for (const page of pages) if (page > found) found = page;
+  return found;
+}

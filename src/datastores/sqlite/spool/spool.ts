@@ -64,7 +64,10 @@ export class OpenSegment {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const file = path.join(directory, `${generation}-${after}`);
     const framesFile = await open(`${file}.frames`, 'w', 0o600);
-    const indexFile = await open(`${file}.index`, 'w', 0o600);
+    const indexFile = await open(`${file}.index`, 'w', 0o600).catch(async (error) => {
+      await framesFile.close();
+      throw error;
+    });
     const segment = new OpenSegment(file, framesFile, indexFile, generation, after, pageSize, performance.now());
     segment.line({ pageSize, generation, after });
     return segment;
