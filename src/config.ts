@@ -20,6 +20,13 @@ const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as
 
 const words = (text: string): string[] => text.split(/[\s,]+/).filter((word) => word !== '');
 
+const wordsThat = (fit: (word: string) => boolean, error: string) =>
+  z
+    .string()
+    .default('')
+    .transform(words)
+    .refine((list) => list.every(fit), { error });
+
 /** No limit where it is left out. */
 const quota = wholeNumber(0, 999_999_999).nullable().default(null);
 
@@ -88,9 +95,15 @@ const settings = z.object({
   PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
 
   /** Names besides localhost under which the service is reached, as `name` or `name:port`, separated by commas. */
-  PITR_ALLOWED_HOSTS: z.string().default('').transform(words),
+  PITR_ALLOWED_HOSTS: wordsThat(
+    (word) => /^([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$/.test(word),
+    'must be names, or name:port, separated by commas',
+  ),
   /** Origins of pages besides its own that may use it, as https://console.example.com, separated by commas. */
-  PITR_ALLOWED_ORIGINS: z.string().default('').transform(words),
+  PITR_ALLOWED_ORIGINS: wordsThat(
+    (word) => URL.canParse(word) && new URL(word).origin === word,
+    'must be origins as browsers send them, such as https://console.example.com, without a path or a slash at the end',
+  ),
 
   /** The OpenID Connect issuer whose tokens are accepted, exactly as their `iss` has it. */
   PITR_OIDC_ISSUER: secureUrl,
@@ -118,6 +131,9 @@ const settings = z.object({
   PITR_REGISTER_FILES: z
     .string()
     .refine((directory) => path.isAbsolute(directory), { error: 'must be an absolute path' })
+    .refine((directory) => !/[{}]/.test(directory.replaceAll('{tenant}', '')), {
+      error: 'knows no braces but {tenant}',
+    })
     .nullable()
     .default(null),
 

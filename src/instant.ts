@@ -62,6 +62,6 @@ function daysInMonth(year: number, month: number): number {
 function invalid(text: string): Fault {
   const shown = text.length > 64 ? `${text.slice(0, 64)}…` : text;
   return new Fault('INVALID_POINT_IN_TIME', `${JSON.stringify(shown)} is not a point in time`, {
-    hint: 'Write it with an explicit offset and at most six decimals, for example 2026-11-22T17:05:01.123456Z.',
+    hint: 'Write one since 1970, with an explicit offset and at most six decimals, such as 2026-11-22T17:05:01.123456Z.',
   });
 }

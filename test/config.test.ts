@@ -134,12 +134,20 @@ test('with authentication HOST may be anything', () => {
     'x.example.com',
     'y:1',
   ]);
+  const origins = 'https://console.example.com, http://localhost:3000';
+  assert.deepEqual(readConfig({ PITR_ALLOWED_ORIGINS: origins }).PITR_ALLOWED_ORIGINS, origins.split(', '));
+  assert.equal(readConfig({ PITR_REGISTER_FILES: '/srv/{tenant}/x' }).PITR_REGISTER_FILES, '/srv/{tenant}/x');
   assert.equal(readConfig({ PITR_QUOTA_BACKUPS: '0' }).PITR_QUOTA_BACKUPS, 0);
 });
 
 for (const [environment, said] of [
   [{ HOST: '0.0.0.0' }, /HOST: only loopback .* until authentication is configured/],
   [{ HOST: 'gateway.example.com' }, /HOST: only loopback/],
+  [{ PITR_ALLOWED_HOSTS: 'x.example.com,*' }, /PITR_ALLOWED_HOSTS: must be names/],
+  [{ PITR_ALLOWED_HOSTS: 'https://x.example.com' }, /PITR_ALLOWED_HOSTS: must be names/],
+  [{ PITR_ALLOWED_ORIGINS: 'https://x.example.com/' }, /PITR_ALLOWED_ORIGINS: must be origins/],
+  [{ PITR_ALLOWED_ORIGINS: 'x.example.com' }, /PITR_ALLOWED_ORIGINS: must be origins/],
+  [{ PITR_REGISTER_FILES: '/srv/{tennant}' }, /PITR_REGISTER_FILES: knows no braces but/],
   [{ PITR_OIDC_ISSUER: issuer.PITR_OIDC_ISSUER }, /PITR_OIDC_AUDIENCE: is needed with PITR_OIDC_ISSUER/],
   [{ PITR_OIDC_AUDIENCE: 'x' }, /PITR_OIDC_ISSUER: is needed with/],
   [{ PITR_OIDC_JWKS_URI: 'https://x.example.com/keys' }, /PITR_OIDC_ISSUER: is needed with/],

@@ -78,14 +78,18 @@ export const RecoveryState = describe<RecoveryStateName>(
   },
 );
 
-export const RecoveryStepName = describe<StepName>('RecoveryStepName', 'The steps of a recovery, in their order.', {
-  RESERVE: 'Makes room for the new instance: its record, its place, its port.',
-  RESTORE_BASE: 'Puts the bytes of the full backup back.',
-  APPLY_INCREMENTALS: 'Applies the backups that stand on the full one, oldest first.',
-  REPLAY_LOG: 'Replays the archived log up to the cut, and not past it.',
-  VERIFY: 'Proves that the data ends exactly at the cut, and that the engine finds it sound.',
-  ACTIVATE: 'Makes the new instance visible and active, all at once.',
-});
+export const RecoveryStepName = describe<StepName>(
+  'RecoveryStepName',
+  'The steps of a recovery. Their order is that of `steps`, and depends on the datastore: SQLite reads the log before the base.',
+  {
+    RESERVE: 'Makes room for the new instance: its record, its place, its port.',
+    RESTORE_BASE: 'Puts the bytes of the full backup back.',
+    APPLY_INCREMENTALS: 'Applies the backups that stand on the full one, oldest first.',
+    REPLAY_LOG: 'Replays the archived log up to the cut, and not past it.',
+    VERIFY: 'Proves that the data ends exactly at the cut, and that the engine finds it sound.',
+    ACTIVATE: 'Makes the new instance visible and active, all at once.',
+  },
+);
 
 export const StepState = describe<StepStateName>('StepState', 'What became of a step.', {
   PENDING: 'Not begun.',

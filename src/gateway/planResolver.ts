@@ -15,7 +15,7 @@ export class PlanResolver {
   @RequiresRole('reader')
   @Query(() => RecoveryAssessment, {
     description:
-      'A dry run of recoverInstance: the same checks and the same decision, nothing done. A refusal is data, not an error; only INSTANCE_NOT_FOUND and malformed arguments are errors.',
+      'A dry run of recoverInstance: the same checks and the same decision, nothing done. A refusal is data, not an error; only INSTANCE_NOT_FOUND and arguments that cannot be read are errors. A position that means nothing in this log is a refusal.',
   })
   async recoveryPlan(
     @Ctx() { services, caller }: GatewayContext,
