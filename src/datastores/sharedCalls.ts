@@ -21,6 +21,11 @@ export class SharedCalls<T> {
     }
     return abortable(this.waiting, signal);
   }
+
+  /** Resolves when the calls that run or wait now are over, whatever comes of them. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([this.running, this.waiting]);
+  }
 }
 
 /** The promise, or the signal's reason if that comes first. */

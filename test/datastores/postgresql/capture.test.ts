@@ -7,6 +7,7 @@ import type pg from 'pg';
 import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
 import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { until } from '../../support/sqlitePrograms.js';
 
 describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 300_000 }, () => {
   let rig: PostgresRig;
@@ -102,6 +103,46 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     await assertWhole(capture, base);
     assert.equal(capture.health().healthy, true);
     await capture.stop();
+  });
+
+  test('what a fence was refused is archived once the archive takes log again, without another word from the source', async () => {
+    await client.query("alter system set autovacuum = 'off'");
+    await client.query('select pg_reload_conf()');
+    const capture = await rig.capture();
+    await capture.fence();
+    const before = rig.archive.segments.length;
+    rig.archive.refuse = new Fault('STORAGE_FULL', 'The storage is full');
+    await write(5);
+    await assert.rejects(capture.fence(), { code: 'STORAGE_FULL' });
+    assert.equal(capture.health().healthy, false);
+    assert.equal(capture.health().message, 'The storage is full');
+    rig.archive.refuse = null;
+    await rig.archive.until('it is archived', () => rig.archive.segments.length > before);
+    await rig.archive.until('it is healthy', () => rig.archive.healths.at(-1)?.healthy === true);
+    await capture.stop();
+  });
+
+  test('an archive that does not answer holds up nobody who stops the capture, and gets nothing afterwards', async () => {
+    const capture = await rig.capture();
+    await capture.fence();
+    let calls = 0;
+    let answer: () => void = () => {};
+    rig.archive.segment = () => {
+      calls++;
+      return new Promise((resolve) => {
+        answer = resolve;
+      });
+    };
+    await write(5);
+    const fence = capture.fence().catch(() => {});
+    await until('the archive is asked', () => calls === 1);
+    // Another segment's worth, for which the first one's answer would make room.
+    await write(5);
+    await capture.stop();
+    answer();
+    await new Promise(setImmediate);
+    assert.equal(calls, 1);
+    await fence;
   });
 
   test('a busy source fills its segments: none is cut for what came while another one was stored', async () => {

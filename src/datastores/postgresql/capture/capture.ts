@@ -8,6 +8,7 @@
 import { Fault } from '../../../errors.js';
 import type { Instant } from '../../../instant.js';
 import type { CaptureHealth, LogCapture, LogSink, ResumePoint } from '../../datastore.js';
+import { abortable } from '../../sharedCalls.js';
 import { positionAt, segmentFloor, stretchName } from '../formats/lsn.js';
 import type { ServerAddress } from '../source/address.js';
 import { ReplicationStream, type SystemIdentity } from '../source/replicationStream.js';
@@ -20,7 +21,7 @@ import { News, pause, within } from './news.js';
 import { SlotWatch } from './slotWatch.js';
 import { coverage, type Progress, readProgress, WalBuffer, type WatchedCut } from './walBuffer.js';
 
-/** A source that shuts down waits no longer for what it still has to hand over. */
+/** Neither a source that shuts down nor stop() waits longer for what is still to be handed over. */
 const FAREWELL_MS = 10_000;
 const FENCE_TIMEOUT_MS = 30_000;
 const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000];
@@ -51,6 +52,8 @@ export class WalCapture implements LogCapture {
   private state: CaptureHealth = { healthy: false, message: 'Capture is starting', lagSeconds: null };
   private sourceTime: Instant | null = null;
   private readonly stopping = new AbortController();
+  /** The archive is left alone, whatever is missing there. */
+  private readonly abandoned = new AbortController();
   private readonly news = new News();
   private readonly running: Promise<void>;
 
@@ -61,10 +64,11 @@ export class WalCapture implements LogCapture {
     this.session = new SourceSession(options.address, options.slot);
     this.archived = options.resume && readProgress(options.resume.continuation);
     this.breaks = new Breaks(options.resume, this.archived);
-    this.handover = new Handover(options.sink, {
-      taken: (progress) => this.taken(progress),
-      failed: (error) => this.noteFailure(error),
-    });
+    const events = {
+      taken: (progress: Progress) => this.taken(progress),
+      failed: (error: unknown) => this.noteFailure(error),
+    };
+    this.handover = new Handover(options.sink, events, this.abandoned.signal);
     this.watch = new SlotWatch({
       ...options,
       session: this.session,
@@ -113,13 +117,18 @@ export class WalCapture implements LogCapture {
     return await stream.history(timeline).finally(() => stream.close());
   }
 
+  /** What was received whole is handed over once more; after this the archive is not called, however slow it is. */
   async stop(): Promise<void> {
+    const limit = setTimeout(() => this.abandoned.abort(), FAREWELL_MS);
     this.stopping.abort();
+    this.handover.close();
     const watched = this.watch.stop();
     this.stream?.close();
     await this.running;
+    await within(this.handover.settled(), this.abandoned.signal);
+    clearTimeout(limit);
+    this.abandoned.abort();
     await watched;
-    this.handover.cancel();
     await this.session.close();
   }
 
@@ -144,9 +153,9 @@ export class WalCapture implements LogCapture {
       this.stream = null;
       // What was received whole is kept before the rest is asked for again.
       const { handover } = this;
-      const kept = await handover.now().then(
+      const kept = await handover.now(this.abandoned.signal).then(
         () => true,
-        (error: unknown) => this.noteFailure(error),
+        () => false,
       );
       if (kept && handover.buffer && handover.buffer.received > handover.buffer.from) failures = 0;
       if (kept) handover.buffer = null;
@@ -221,8 +230,10 @@ export class WalCapture implements LogCapture {
     const start = segmentFloor(server.flushed, segmentSize);
     const stretch = stretchName(server.timeline, now);
     const begun = { because: 'LOG_GAP', reason: 'Capture began', ...why } as const;
+    this.stopping.signal.throwIfAborted();
     this.stretchRefused = true;
-    await this.sink.stretchStarted({ stretch, position: positionAt(stretch, start), ...begun, at: now });
+    const started = { stretch, position: positionAt(stretch, start), ...begun, at: now };
+    await abortable(this.sink.stretchStarted(started), this.abandoned.signal);
     this.stretchRefused = false;
     this.breaks.mended();
     const { systemId, timeline } = server;
@@ -258,12 +269,11 @@ export class WalCapture implements LogCapture {
     if (!sameFile && this.handover.synchronous) void this.session.markCommit().catch(() => {});
   }
 
-  private noteFailure(error: unknown): false {
+  private noteFailure(error: unknown): void {
     this.breaks.note(error);
     if (!this.stopping.signal.aborted) {
       this.setHealth({ healthy: false, message: this.watch.released ?? connectionFault(error, this.address).message });
     }
-    return false;
   }
 
   private setHealth(change: { healthy: boolean; message: string | null }): void {

@@ -33,10 +33,13 @@ export class Handover {
   private readonly draining = new SharedCalls(() => this.drain());
   private timer: NodeJS.Timeout | null = null;
   private handedOverAt = 0;
+  private closed = false;
 
+  /** @param abandoned once it is aborted the sink is not called any more */
   constructor(
     private readonly sink: LogSink,
     private readonly events: HandoverEvents,
+    private readonly abandoned: AbortSignal,
   ) {}
 
   /** Nothing waits that could be lost or sent twice. */
@@ -62,8 +65,8 @@ export class Handover {
   /** Something came into the buffer. */
   arrived(): void {
     const { buffer } = this;
-    if (!buffer) return;
-    if (buffer.pendingBytes >= SEGMENT_BYTES) void this.now().catch((error: unknown) => this.retryLater(error));
+    if (!buffer || this.closed) return;
+    if (buffer.pendingBytes >= SEGMENT_BYTES) this.attempt();
     else if (this.synchronous || buffer.oldestPending !== null) this.soon();
   }
 
@@ -76,30 +79,51 @@ export class Handover {
 
   /**
    * Hands everything received whole to the sink. Who asks while nothing was cut off yet shares the segment: a full buffer
-   * is told of with each of the source's commits. @throws what the sink throws
+   * is told of with each of the source's commits. What the sink refuses is offered again by itself.
+   * @throws what the sink throws, or the signal's reason
    */
-  now(): Promise<void> {
-    return this.draining.next();
+  now(signal?: AbortSignal): Promise<void> {
+    return this.draining.next(signal);
   }
 
-  cancel(): void {
+  /** From here on nothing is handed over by itself and nothing is tried again. */
+  close(): void {
+    this.closed = true;
+    this.cancel();
+  }
+
+  /** Resolves when nothing is being handed over any more. */
+  async settled(): Promise<void> {
+    await this.draining.settled();
+  }
+
+  private cancel(): void {
     if (this.timer) clearTimeout(this.timer);
     this.timer = null;
   }
 
   /** What comes meanwhile waits until it is enough for a segment of its own. */
   private async drain(): Promise<void> {
-    // An earlier call may have cut off what the sink refused.
-    if (this.leaving) await this.handOver(this.leaving);
-    const cut = this.buffer?.cut();
-    if (!cut) return;
-    // What comes next has all its time to fill a segment.
-    this.cancel();
-    this.leaving = { ...cut, since: performance.now() };
-    await this.handOver(this.leaving);
+    try {
+      // An earlier call may have cut off what the sink refused.
+      if (this.leaving) await this.handOver(this.leaving);
+      const cut = this.buffer?.cut();
+      if (!cut) return;
+      // What comes next has all its time to fill a segment.
+      this.cancel();
+      this.leaving = { ...cut, since: performance.now() };
+      await this.handOver(this.leaving);
+    } catch (error) {
+      this.events.failed(error);
+      // Whoever asked may never ask again, and a source that has gone quiet sends nothing that would.
+      this.cancel();
+      this.after(RETRY_MS);
+      throw error;
+    }
   }
 
   private async handOver({ segment, progress, release }: Cut): Promise<void> {
+    this.abandoned.throwIfAborted();
     try {
       await this.sink.segment(segment);
     } catch (error) {
@@ -113,15 +137,16 @@ export class Handover {
     this.events.taken(progress);
   }
 
-  private retryLater(error: unknown): void {
-    this.events.failed(error);
-    this.after(RETRY_MS);
-  }
-
   private after(milliseconds: number): void {
+    if (this.closed) return;
     this.timer ??= setTimeout(() => {
       this.timer = null;
-      void this.now().catch((error: unknown) => this.retryLater(error));
+      this.attempt();
     }, milliseconds);
+  }
+
+  /** A failure is told and tried again where it happened. */
+  private attempt(): void {
+    void this.now().catch(() => {});
   }
 }
