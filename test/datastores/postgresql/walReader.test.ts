@@ -1,6 +1,7 @@
 /** Reading the write-ahead log from bytes made by hand: pages, records over several of them, switches, crashes, damage. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { WalBuffer } from '../../../src/datastores/postgresql/capture/walBuffer.js';
 import { crc32c } from '../../../src/datastores/postgresql/formats/crc32c.js';
 import { WalReader } from '../../../src/datastores/postgresql/formats/walReader.js';
 import {
@@ -104,6 +105,28 @@ describe('WalReader', () => {
     }
     bytes.writeUInt8(bytes.readUInt8(40 + 24 + 2) ^ 1, 40 + 24 + 2);
     assert.throws(() => read(FILE, bytes), WalFormatError, 'a redo location');
+  });
+
+  test('a damaged commit is no part of what was received whole', () => {
+    const writer = new WalWriter(FILE);
+    const first = writer.commit(EPOCH + 1);
+    const second = writer.commit(EPOCH + 2);
+    const bytes = writer.all();
+    const at = second.start - FILE + 30;
+    bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+    const records: number[] = [];
+    const none = () => {};
+    const reader = new WalReader(FILE, FILE, none, (start) => records.push(start));
+    assert.throws(() => reader.push(bytes), WalFormatError);
+    assert.equal(reader.recordEnd, first.end);
+    assert.equal(reader.last?.start, first.start);
+    assert.deepEqual(records, [first.start]);
+
+    const stretch = { stretch: 'tl1-x', timeline: 1, systemId: '1', segmentSize: FILE };
+    const buffer = new WalBuffer({ ...stretch, end: FILE, mark: null, latestCommitAt: null });
+    assert.throws(() => buffer.push(FILE, bytes), WalFormatError);
+    const cut = buffer.cut();
+    assert.deepEqual([cut?.progress.end, cut?.segment.transactions], [first.end, 1]);
   });
 
   test('damage and foreign bytes are never taken for log', () => {

@@ -237,15 +237,16 @@ export class WalReader {
   private complete(): void {
     const { recordStart: start, position: end } = this;
     const crc = this.header.readUInt32LE(20);
+    const body = this.body?.subarray(0, this.recordLength - RECORD_HEADER);
+    // Before it counts as received: a segment that ended with a damaged record could not be read at all.
+    if (body && crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged record', start);
     this.inRecord = false;
+    this.body = null;
     this.recordEnd = end;
     this.lastStart = start;
     this.lastCrc = crc;
     this.onRecord?.(start, end);
-    if (this.body === null) return;
-    const body = this.body.subarray(0, this.recordLength - RECORD_HEADER);
-    this.body = null;
-    if (crc32c(body, this.header.subarray(0, 20)) !== crc) throw this.wrong('a damaged record', start);
+    if (!body) return;
     if (this.header[17] === RMGR_TABLESPACE) {
       this.onTablespace({ start, header: Buffer.from(this.header), body });
       return;
