@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
+import { Handover } from '../../../src/datastores/postgresql/capture/handover.js';
 import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
 import { keptBy, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
@@ -122,26 +123,59 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     await capture.stop();
   });
 
+  /** An archive that does not answer before it is told to. */
+  function hang() {
+    const hung = { calls: 0, answer: (): void => {} };
+    rig.archive.segment = () => {
+      hung.calls++;
+      return new Promise((resolve) => {
+        hung.answer = resolve;
+      });
+    };
+    return hung;
+  }
+
+  test('a fence ends with its caller or its deadline where the archive does not answer', async (t) => {
+    const capture = await rig.capture();
+    await capture.fence();
+    const hung = hang();
+    await write(5);
+    const caller = new AbortController();
+    const left = assert.rejects(capture.fence(caller.signal), { message: 'the caller has gone' });
+    await until('the archive is asked', () => hung.calls === 1);
+    caller.abort(new Error('the caller has gone'));
+    await left;
+
+    const deadline = new AbortController();
+    const asked = t.mock.method(Handover.prototype, 'now');
+    const limits = t.mock.method(AbortSignal, 'timeout', () => deadline.signal);
+    const late = assert.rejects(capture.fence(), {
+      code: 'DATASTORE_UNAVAILABLE',
+      message: 'The archive did not take the log of the fence in time',
+    });
+    limits.mock.restore();
+    // Its commit has arrived then; nothing else than the archive is missing.
+    await until('the fence waits for the archive', () => asked.mock.calls.some((call) => call.arguments[0]));
+    deadline.abort();
+    await late;
+    rig.archive.segment = async () => {};
+    hung.answer();
+    await capture.stop();
+  });
+
   test('an archive that does not answer holds up nobody who stops the capture, and gets nothing afterwards', async () => {
     const capture = await rig.capture();
     await capture.fence();
-    let calls = 0;
-    let answer: () => void = () => {};
-    rig.archive.segment = () => {
-      calls++;
-      return new Promise((resolve) => {
-        answer = resolve;
-      });
-    };
+    const hung = hang();
     await write(5);
     const fence = capture.fence().catch(() => {});
-    await until('the archive is asked', () => calls === 1);
+    await until('the archive is asked', () => hung.calls === 1);
     // Another segment's worth, for which the first one's answer would make room.
     await write(5);
     await capture.stop();
-    answer();
+    hung.answer();
     await new Promise(setImmediate);
-    assert.equal(calls, 1);
+    assert.equal(hung.calls, 1);
     await fence;
   });
 

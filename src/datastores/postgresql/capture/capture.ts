@@ -99,7 +99,12 @@ export class WalCapture implements LogCapture {
     });
     signal?.throwIfAborted();
     if (!arrived) throw unavailable(this.state.message ?? 'The log of the fence did not arrive in time');
-    await this.handover.now();
+    await this.handover.now(ends).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      if (!ends.aborted) throw error;
+      if (this.stopping.signal.aborted) throw unavailable('The capture was stopped during the fence');
+      throw unavailable('The archive did not take the log of the fence in time', 'Check the storage, and try again.');
+    });
     const archived = this.archived;
     if (!archived) throw unavailable('The capture lost its connection during the fence');
     return { coveredTo: coverage(archived.latestCommitAt), position: positionAt(archived.stretch, archived.end) };
@@ -293,6 +298,6 @@ export class WalCapture implements LogCapture {
   }
 }
 
-function unavailable(message: string): Fault {
-  return new Fault('DATASTORE_UNAVAILABLE', message, { hint: 'Check that the source runs, and try again.' });
+function unavailable(message: string, hint = 'Check that the source runs, and try again.'): Fault {
+  return new Fault('DATASTORE_UNAVAILABLE', message, { hint });
 }
