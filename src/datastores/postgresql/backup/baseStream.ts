@@ -7,7 +7,7 @@ import { Fault } from '../../../errors.js';
 import { serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from '../source/address.js';
 import { type CopyConnection, copyConnection } from '../source/replicationStream.js';
-import { connect } from '../source/session.js';
+import { connect, hangUp } from '../source/session.js';
 import { PartMarks, partBytesOf } from './partMarks.js';
 
 /** Received and not yet taken by whoever stores it. */
@@ -79,8 +79,7 @@ export class BaseStream {
   }
 
   close(): void {
-    this.connection.stream.destroy();
-    void this.client.end().catch(() => {});
+    hangUp(this.client);
   }
 
   private news(): Promise<void> {

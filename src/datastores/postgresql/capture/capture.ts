@@ -42,6 +42,9 @@ export class WalCapture implements LogCapture {
   /** What the archive has; null before the first stretch. */
   private archived: Progress | null;
   private readonly breaks: Breaks;
+  /** The connection for the log, from its first word on. */
+  private connection: ReplicationStream | null = null;
+  /** The same while the log flows. */
   private stream: ReplicationStream | null = null;
   private readonly handover: Handover;
   private answering = false;
@@ -128,13 +131,14 @@ export class WalCapture implements LogCapture {
     this.stopping.abort();
     this.handover.close();
     const watched = this.watch.stop();
-    this.stream?.close();
+    this.connection?.close();
+    const closed = this.session.close();
     await this.running;
     await within(this.handover.settled(), this.abandoned.signal);
     clearTimeout(limit);
     this.abandoned.abort();
     await watched;
-    await this.session.close();
+    await closed;
   }
 
   /** Somebody waits for what the server sends meanwhile. */
@@ -172,7 +176,9 @@ export class WalCapture implements LogCapture {
   private async follow(): Promise<void> {
     if (!this.handover.idle) return;
     const stream = await ReplicationStream.open(this.address, this.slot);
+    this.connection = stream;
     try {
+      this.stopping.signal.throwIfAborted();
       const server = await stream.identify();
       await this.session.run(requireKnownMajor);
       await this.session.run((client) => ensureSlot(client, this.slot));
@@ -195,6 +201,7 @@ export class WalCapture implements LogCapture {
         asked: () => void this.answer(stream),
       });
     } finally {
+      this.connection = null;
       stream.close();
     }
   }

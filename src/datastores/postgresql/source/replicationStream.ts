@@ -10,7 +10,7 @@ import { Fault } from '../../../errors.js';
 import { type Instant, instant } from '../../../instant.js';
 import { formatLsn, serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from './address.js';
-import { connect } from './session.js';
+import { askRow, connect, hangUp } from './session.js';
 
 /** 2000-01-01T00:00:00Z in microseconds since 1970. */
 const POSTGRES_EPOCH = 946_684_800_000_000;
@@ -48,6 +48,12 @@ export function copyConnection(client: pg.Client): CopyConnection {
   return (client as unknown as { connection: CopyConnection }).connection;
 }
 
+/** Who answers on a connection for replication. @throws Fault DATASTORE_UNAVAILABLE */
+export async function identifySystem(client: pg.Client, address: ServerAddress): Promise<SystemIdentity> {
+  const row = await askRow(client, 'IDENTIFY_SYSTEM', address);
+  return { systemId: String(row.systemid), timeline: Number(row.timeline), flushed: serverLsn(row.xlogpos) };
+}
+
 export class ReplicationStream {
   private readonly connection: CopyConnection;
   private timer: NodeJS.Timeout | null = null;
@@ -65,28 +71,27 @@ export class ReplicationStream {
   /** The listener has no room. */
   private held = false;
 
-  private constructor(private readonly client: pg.Client) {
+  private constructor(
+    private readonly client: pg.Client,
+    private readonly address: ServerAddress,
+  ) {
     this.connection = copyConnection(client);
   }
 
   /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */
   static async open(address: ServerAddress, applicationName: string): Promise<ReplicationStream> {
-    return new ReplicationStream(await connect(address, { applicationName, replication: true }));
+    return new ReplicationStream(await connect(address, { applicationName, replication: true }), address);
   }
 
+  /** @throws Fault DATASTORE_UNAVAILABLE */
   async identify(): Promise<SystemIdentity> {
-    const { rows } = await this.client.query('IDENTIFY_SYSTEM');
-    return {
-      systemId: String(rows[0].systemid),
-      timeline: Number(rows[0].timeline),
-      flushed: serverLsn(rows[0].xlogpos),
-    };
+    return await identifySystem(this.client, this.address);
   }
 
   /** The history file of a timeline later than the first, without which no server replays it. */
   async history(timeline: number): Promise<string> {
-    const { rows } = await this.client.query(`TIMELINE_HISTORY ${timeline}`);
-    return String(rows[0].content);
+    const row = await askRow(this.client, `TIMELINE_HISTORY ${timeline}`, this.address);
+    return String(row.content);
   }
 
   /**
@@ -161,8 +166,7 @@ export class ReplicationStream {
     if (this.draining) clearImmediate(this.draining);
     this.draining = null;
     this.endRest();
-    this.connection.stream.destroy();
-    void this.client.end().catch(() => {});
+    hangUp(this.client);
   }
 
   /** Rests as soon as nothing more is there to be read. */

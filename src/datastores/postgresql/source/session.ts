@@ -1,4 +1,5 @@
 /** Connections to a PostgreSQL server, ordinary and for replication, and what their failures mean to a user. */
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import { Fault, invalidArgument } from '../../../errors.js';
 import { endpointOf, resolvedWithin, type ServerAddress, tlsOptions } from './address.js';
@@ -74,6 +75,27 @@ export async function withSession<T>(
   } finally {
     await client.end().catch(() => {});
   }
+}
+
+/**
+ * The row that answers a replication command. Connections for these have no time limit of their own, since what streams
+ * over them takes as long as it takes.
+ * @throws Fault DATASTORE_UNAVAILABLE
+ */
+export async function askRow(client: pg.Client, command: string, address: ServerAddress): Promise<pg.QueryResultRow> {
+  const query: pg.QueryConfig & { query_timeout: number } = { text: command, query_timeout: QUERY_TIMEOUT_MS };
+  try {
+    const { rows } = await client.query(query);
+    return rows[0];
+  } catch (error) {
+    throw connectionFault(error, address);
+  }
+}
+
+/** Ends a connection without a word to the server, which may not answer any more. */
+export function hangUp(client: pg.Client): void {
+  (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+  void client.end().catch(() => {});
 }
 
 /** The SQLSTATE of a server's error. */

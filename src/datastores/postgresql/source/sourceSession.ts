@@ -1,13 +1,15 @@
 /** The one ordinary connection that a capture keeps to its source: for fences, its slot, and the source's clock. */
 import type pg from 'pg';
+import { Fault } from '../../../errors.js';
 import { type Instant, instant } from '../../../instant.js';
 import { serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from './address.js';
-import { connect, connectionFault } from './session.js';
+import { connect, connectionFault, hangUp } from './session.js';
 
 export class SourceSession {
   private client: pg.Client | null = null;
   private turn: Promise<void> = Promise.resolve();
+  private closed = false;
 
   constructor(
     private readonly address: ServerAddress,
@@ -61,10 +63,11 @@ export class SourceSession {
     });
   }
 
+  /** Cuts off what runs: a server that has fallen silent would not let it end. */
   async close(): Promise<void> {
+    this.closed = true;
+    if (this.client) hangUp(this.client);
     await this.turn;
-    await this.client?.end().catch(() => {});
-    this.client = null;
   }
 
   /** A connection that has died since it was last used is replaced once. */
@@ -72,8 +75,7 @@ export class SourceSession {
     for (let attempt = 0; ; attempt++) {
       const kept = this.client;
       try {
-        this.client ??= await this.open();
-        return await work(this.client);
+        return await work(this.client ?? (await this.open()));
       } catch (error) {
         void this.client?.end().catch(() => {});
         this.client = null;
@@ -83,7 +85,10 @@ export class SourceSession {
   }
 
   private async open(): Promise<pg.Client> {
+    if (this.closed) throw new Fault('DATASTORE_UNAVAILABLE', 'The connection to PostgreSQL was closed');
     const client = await connect(this.address, { applicationName: this.applicationName });
+    this.client = client;
+    if (this.closed) hangUp(client);
     // Flushed when answered, and never waiting for a standby.
     await client.query('set synchronous_commit = local');
     return client;
