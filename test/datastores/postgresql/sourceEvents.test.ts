@@ -144,29 +144,48 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     });
   }
 
-  test('it is reached over TLS, its certificate verified where that is asked for', async () => {
-    const certificate = path.join(rig.directory, 'server.crt');
-    const key = path.join(rig.directory, 'server.key');
-    const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-    const files = ['-keyout', key, '-out', certificate];
-    const made = spawnSync('openssl', [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-days',
-      '2',
-      ...names,
-      ...files,
-    ]);
+  /** A certificate that vouches for itself. */
+  function selfSigned(name: string, hosts: string): { certificate: string; key: string } {
+    const certificate = path.join(rig.directory, `${name}.crt`);
+    const key = path.join(rig.directory, `${name}.key`);
+    const names = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=${hosts}`];
+    const kind = ['-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2'];
+    const made = spawnSync('openssl', ['req', ...kind, ...names, '-keyout', key, '-out', certificate]);
     assert.equal(made.status, 0, String(made.stderr));
+    return { certificate, key };
+  }
+
+  /** Where the server looks for its certificate. */
+  async function install(certificate: string, key: string): Promise<void> {
     const runAs = resolveRunAs(undefined);
-    for (const file of [certificate, key]) {
-      const copy = path.join(data(), path.basename(file));
+    const files = { 'server.crt': certificate, 'server.key': key };
+    for (const [name, file] of Object.entries(files)) {
+      const copy = path.join(data(), name);
       await copyFile(file, copy);
       if (runAs) await chown(copy, runAs.uid, runAs.gid);
     }
+  }
+
+  test('a certificate’s name matters only where that is asked for', async () => {
+    const { certificate, key } = selfSigned('elsewhere', 'DNS:elsewhere');
+    await install(certificate, key);
+    await client.query("alter system set ssl = 'on'");
+    await client.query('select pg_reload_conf()');
+    const named = (mode: string) =>
+      `${rig.instance.connectionUri.split('?')[0]}?sslmode=${mode}&sslrootcert=${encodeURIComponent(certificate)}`;
+    await until('it speaks TLS', async () =>
+      rig.driver.inspect(named('require')).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await rig.driver.inspect(named('verify-ca'));
+    await assert.rejects(rig.driver.inspect(named('verify-full')), { code: 'DATASTORE_UNAVAILABLE' });
+  });
+
+  test('it is reached over TLS, its certificate verified where that is asked for', async () => {
+    const { certificate, key } = selfSigned('server', 'DNS:localhost,IP:127.0.0.1');
+    await install(certificate, key);
     await client.query("alter system set ssl = 'on'");
     await client.query('select pg_reload_conf()');
     await writeFile(
@@ -186,6 +205,12 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     await rig.driver.inspect(verified);
     // Signed by nobody that is known.
     await assert.rejects(rig.driver.inspect(uri('sslmode=verify-full')));
+    await rig.driver.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(certificate)}`));
+    // An authority that is named is asked, and vouches for no such server.
+    const other = selfSigned('other', 'DNS:elsewhere').certificate;
+    await assert.rejects(rig.driver.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(other)}`)), {
+      code: 'DATASTORE_UNAVAILABLE',
+    });
     rig.instance.connectionUri = verified;
     const capture = await rig.capture();
     const base = await rig.backup(capture);

@@ -100,15 +100,16 @@ export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<R
 /** What libpq's sslmode means for Node's TLS; null for a connection in the clear. */
 export async function tlsOptions(address: ServerAddress): Promise<ConnectionOptions | null> {
   if (address.sslMode === 'disable' || address.sslMode === 'allow' || address.host.startsWith('/')) return null;
-  const verify = address.sslMode === 'verify-ca' || address.sslMode === 'verify-full';
+  // For libpq, to name an authority is to ask for it: require then means verify-ca.
+  const authority = address.sslMode === 'verify-ca' || (address.sslMode === 'require' && address.sslRootCert !== null);
   const file = async (path: string | null) => (path === null ? undefined : await readFile(path));
   return {
-    rejectUnauthorized: verify,
+    rejectUnauthorized: authority || address.sslMode === 'verify-full',
     ca: await file(address.sslRootCert),
     cert: await file(address.sslCert),
     key: await file(address.sslKey),
-    // verify-ca trusts whoever the authority vouches for, whatever name the certificate bears.
-    ...(address.sslMode === 'verify-ca' ? { checkServerIdentity: () => undefined } : {}),
+    // Whoever the authority vouches for is trusted, whatever name the certificate bears.
+    ...(authority ? { checkServerIdentity: () => undefined } : {}),
   };
 }
 
