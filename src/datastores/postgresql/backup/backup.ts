@@ -5,6 +5,8 @@ import { WalCapture } from '../capture/capture.js';
 import type { Progress } from '../capture/walBuffer.js';
 import { formatLsn, positionAt, segmentFloor } from '../formats/lsn.js';
 import { readSettings, type Settings } from '../server/settings.js';
+import type { ServerAddress } from '../source/address.js';
+import type { SystemIdentity } from '../source/replicationStream.js';
 import { withSession } from '../source/session.js';
 import { type BaseArchive, BaseStream } from './baseStream.js';
 import type { PartStarts } from './partMarks.js';
@@ -46,7 +48,7 @@ export async function takeBackup(request: BackupRequest, sink: BackupSink): Prom
   await capture.fence(signal);
   const before = stretchOf(capture);
   const source = await describeSource(capture);
-  const written = await streamBase(request, capture, sink);
+  const written = await streamBase(request, capture.address, before, sink);
   if (written.timeline !== before.timeline || written.start < before.end - (before.end % before.segmentSize)) {
     throw broken('the backup starts before the captured log');
   }
@@ -110,10 +112,15 @@ interface Written {
   starts: PartStarts;
 }
 
-async function streamBase(request: BackupRequest, capture: WalCapture, sink: BackupSink): Promise<Written> {
+async function streamBase(
+  request: BackupRequest,
+  address: ServerAddress,
+  captured: Progress,
+  sink: BackupSink,
+): Promise<Written> {
   const { signal } = request;
   signal.throwIfAborted();
-  const stream = await BaseStream.open(capture.address);
+  const stream = await BaseStream.open(address);
   let bytes = 0;
   async function* content(): AsyncIterable<Buffer> {
     for await (const chunk of stream.content()) {
@@ -126,6 +133,7 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
+    requireSame(captured, await stream.identify());
     const partBytes = await stream.begin();
     await sink.write(content(), partBytes);
   } catch (error) {
@@ -139,6 +147,15 @@ async function streamBase(request: BackupRequest, capture: WalCapture, sink: Bac
   // The data directory comes last.
   if (!start || archives.at(-1)?.tablespace !== null) throw broken('the server did not send its data directory');
   return { start: start.lsn, timeline: start.timeline, archives, starts: marks.noted };
+}
+
+/** The address may have come to lead to another server since the log began to flow. */
+function requireSame(captured: Progress, { systemId, timeline }: SystemIdentity): void {
+  if (systemId === captured.systemId && timeline === captured.timeline) return;
+  const found = systemId === captured.systemId ? `on timeline ${timeline}` : 'of another database cluster';
+  throw new Fault('DATASTORE_UNAVAILABLE', `The address leads to a server ${found} now, whose log is not captured`, {
+    hint: 'Wait until the capture follows the server at this address, and take the backup again.',
+  });
 }
 
 function stretchOf(capture: WalCapture): Progress {

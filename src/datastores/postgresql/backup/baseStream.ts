@@ -6,7 +6,12 @@ import pg from 'pg';
 import { Fault } from '../../../errors.js';
 import { serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from '../source/address.js';
-import { type CopyConnection, copyConnection } from '../source/replicationStream.js';
+import {
+  type CopyConnection,
+  copyConnection,
+  identifySystem,
+  type SystemIdentity,
+} from '../source/replicationStream.js';
 import { connect, hangUp } from '../source/session.js';
 import { PartMarks, partBytesOf } from './partMarks.js';
 
@@ -30,6 +35,8 @@ export class BaseStream {
   estimate: number | null = null;
   /** Where replay has to start, and on which timeline; told before the first byte. */
   start: { lsn: number; timeline: number } | null = null;
+  /** Where the backup ends, told after the last byte. */
+  private finish: { lsn: number; timeline: number } | null = null;
   /** Where the content's parts begin, whose size the first archive decides. */
   marks = new PartMarks(partBytesOf(0));
   private readonly connection: CopyConnection;
@@ -39,13 +46,21 @@ export class BaseStream {
   private failure: unknown = null;
   private wake: () => void = () => {};
 
-  private constructor(private readonly client: pg.Client) {
+  private constructor(
+    private readonly client: pg.Client,
+    private readonly address: ServerAddress,
+  ) {
     this.connection = copyConnection(client);
   }
 
   /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */
   static async open(address: ServerAddress): Promise<BaseStream> {
-    return new BaseStream(await connect(address, { applicationName: 'pitr_base', replication: true }));
+    return new BaseStream(await connect(address, { applicationName: 'pitr_base', replication: true }), address);
+  }
+
+  /** Who would send the backup. To be asked before begin(). @throws Fault DATASTORE_UNAVAILABLE */
+  async identify(): Promise<SystemIdentity> {
+    return await identifySystem(this.client, this.address);
   }
 
   /**
@@ -73,8 +88,12 @@ export class BaseStream {
       }
       if (this.failure) throw baseFault(this.failure);
       if (this.waiting.length > 0) continue;
-      if (this.over) return;
+      if (this.over) break;
       await this.news();
+    }
+    const { start, finish } = this;
+    if (!start || !finish || finish.timeline !== start.timeline || finish.lsn <= start.lsn) {
+      throw baseFault(new Error('its end does not lie behind its start'));
     }
   }
 
@@ -107,7 +126,9 @@ export class BaseStream {
   /** First where the backup starts, then what it consists of, after the bytes where it ends. */
   private row(row: Record<string, string | null>): void {
     if (typeof row.recptr === 'string') {
-      this.start ??= { lsn: serverLsn(row.recptr), timeline: Number(row.tli) };
+      const told = { lsn: serverLsn(row.recptr), timeline: Number(row.tli) };
+      if (this.start === null) this.start = told;
+      else this.finish = told;
     } else if (typeof row.size === 'string') {
       this.estimate = (this.estimate ?? 0) + Number(row.size) * 1024;
     }
