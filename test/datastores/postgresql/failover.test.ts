@@ -21,11 +21,15 @@ for (const major of supportedMajors) {
     timeout: 180_000,
   }, async (t) => {
     const rig = await PostgresRig.alone({ autovacuum: 'off' }, major);
-    t.after(() => rig.close());
+    let standby: ManagedServer | null = null;
+    // The rig's directory goes with it, and a server that still wrote into it would be in the way.
+    t.after(async () => {
+      await standby?.stop();
+      await rig.close();
+    });
     let client = await rig.connect();
     await client.query('create table entry (number int primary key)');
-    const standby = await standbyOf(rig);
-    t.after(() => standby.stop());
+    standby = await standbyOf(rig);
     client = await rig.connect();
     const capture = await rig.capture();
     const base = await rig.backup(capture);
