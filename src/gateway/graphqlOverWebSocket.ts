@@ -1,8 +1,16 @@
 /** Operations over one WebSocket per client, in the graphql-transport-ws protocol: subscriptions, queries and mutations alike. */
 
 import type { IncomingMessage } from 'node:http';
-import { type ExecutionArgs, execute, type GraphQLError, subscribe } from 'graphql';
-import { CloseCode, type Context, type ID, makeServer, type ServerOptions, type SubscribePayload } from 'graphql-ws';
+import { type ExecutionArgs, execute, GraphQLError, subscribe } from 'graphql';
+import {
+  CloseCode,
+  type Context,
+  type ID,
+  makeServer,
+  type ServerOptions,
+  type SubscribePayload,
+  type WebSocket,
+} from 'graphql-ws';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import { Fault } from '../errors.js';
@@ -16,6 +24,7 @@ import type { Authenticator, Identity } from './identity/authenticator.js';
 import { watchIdentity } from './identity/lifetime.js';
 import { callerKey, type Release } from './limits/callerLimits.js';
 import { asGraphqlError, type Gate } from './limits/gate.js';
+import { withOwnIds } from './operationIds.js';
 import { logCause, logOperation, refused } from './operationLog.js';
 import { OperationWatch } from './operationWatch.js';
 import { isUsableRequestId, requestIdOf, traceparentOf } from './requestIds.js';
@@ -114,6 +123,16 @@ export function createProtocol(
     });
   }
 
+  /** Ends it at once: graphql-ws does not say that a refused one has ended where its client has left it meanwhile. */
+  function refuse(context: Context<Params, Connection>, id: ID, errors: readonly GraphQLError[]): GraphQLError[] {
+    const shown = show(context, id, errors);
+    end(context, id);
+    return shown.map(({ message, extensions }, index) => {
+      const { nodes, source, positions } = errors[index] as GraphQLError;
+      return new GraphQLError(message, { nodes, source, positions, extensions });
+    });
+  }
+
   const scopes = new WeakMap<GatewayContext, RequestScope>();
   const within = <T>({ contextValue }: ExecutionArgs, work: () => T): T =>
     scopes.get(contextValue as GatewayContext)?.run(work) ?? work();
@@ -147,25 +166,27 @@ export function createProtocol(
       );
       return true;
     },
-    onClose({ extra }) {
+    onClose(context) {
+      const { extra } = context;
       extra.closed = true;
       extra.stopWatching?.();
       extra.leave?.();
-      // Operations that were still being answered have nobody to be completed for.
-      for (const { release } of extra.operations.values()) release?.();
+      // What is still being answered has nobody to be answered for.
+      for (const id of extra.operations.keys()) end(context, id);
     },
-    onSubscribe({ extra, ...context }, id, payload) {
-      const begun = begin({ extra, ...context }, id, payload);
+    onSubscribe(context, id, payload) {
+      const { extra } = context;
+      const begun = begin(context, id, payload);
       if (!extra.identity) throw new Error('An operation came before connection_init was answered');
       const { caller } = extra.identity;
       try {
         gate.callers.arrive(extra.callerKey);
         begun.release = gate.callers.begin(extra.callerKey);
       } catch (thrown) {
-        return [asGraphqlError(thrown)];
+        return refuse(context, id, [asGraphqlError(thrown)]);
       }
       const prepared = gate.prepare(caller, extra.callerKey, payload);
-      if (!('operation' in prepared)) return prepared;
+      if (!('operation' in prepared)) return refuse(context, id, prepared);
       const { operation, ...args } = prepared;
       begun.kind = operation.operation;
       begun.operation = operation.name?.value;
@@ -185,11 +206,14 @@ export function createProtocol(
       return errors ? { ...result, errors: show(context, id, errors) } : undefined;
     },
     onError(context, id, _payload, errors) {
+      // What was refused has ended, and its errors are as they are shown.
+      if (!context.extra.operations.has(id)) return;
       const shown = show(context, id, errors);
       end(context, id);
       return shown;
     },
     onComplete: (context, id) => end(context, id),
   };
-  return makeServer(options);
+  const server = makeServer(options);
+  return { opened: (socket: WebSocket, connection: Connection) => server.opened(withOwnIds(socket), connection) };
 }

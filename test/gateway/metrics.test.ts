@@ -103,6 +103,24 @@ test('subscriptions count when they end, are open before, and are no durations',
   assert.equal(sampled(seen, 'pitr_operation_duration_seconds_count', { kind: 'subscription' }), undefined);
 });
 
+test('what is left while it is answered, and what is refused, is not counted as running for ever', async (t) => {
+  const { gateway, samples } = await counted(t);
+  const running = async () => sampled(await samples(), 'pitr_operations_running', { via: 'websocket' });
+  const line = await dial(t, gateway);
+  await line.next();
+  let letGo = () => {};
+  gateway.services.onList = () => new Promise((resolve) => (letGo = resolve));
+  for (const query of ['{ instances { id } }', '{ nothing }', '{ nothing }']) {
+    line.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query } }));
+    line.socket.send(JSON.stringify({ id: '1', type: 'complete' }));
+  }
+  line.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query: '{ __typename }' } }));
+  while ((await line.next()).type !== 'complete');
+  assert.equal(await running(), 1);
+  letGo();
+  for (const end = Date.now() + 10_000; (await running()) !== 0; ) assert.ok(Date.now() < end, 'it is still running');
+});
+
 const exposition = { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: async () => 'up 1\n' };
 const listening = { host: '127.0.0.1', port: 0, allowedHosts: [], exposition, logger: pino({ level: 'silent' }) };
 

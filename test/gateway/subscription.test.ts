@@ -1,12 +1,14 @@
 /** A subscription's life over a real WebSocket: it begins with the present, follows, and ends on both sides. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { type Client, createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import type { RecoveryState } from '../../src/model.js';
 import { recoveryRow } from '../support/gatewayRows.js';
 import { type GatewayUnderTest, gatewayUnderTest } from '../support/gatewayUnderTest.js';
+import { dial, watchRescue } from '../support/identified.js';
 
 const query = `subscription Watch($id: ID!) { recoveryProgress(recoveryId: $id) { sequence state percent recovery { state } } }`;
 
@@ -68,6 +70,31 @@ for (const [how, leave] of [
     );
   });
 }
+
+test('a subscription may have the id of the one that was left a moment before, and lives on', async (t) => {
+  const gateway = await gatewayUnderTest(t);
+  const { services } = gateway;
+  const line = await dial(t, gateway);
+  await line.next();
+  line.socket.send(watchRescue);
+  assert.equal((await line.next()).type, 'next');
+  const [left] = services.watchers;
+  assert.ok(left);
+  const aborted = once(left, 'abort', { signal: AbortSignal.timeout(5_000) });
+  const watching = once(services.feed, 'watching');
+  // In one go: the service reads the second while the end of the first is still under way.
+  const { _socket: bytes } = line.socket as unknown as { _socket: Socket };
+  bytes.cork();
+  line.socket.send(JSON.stringify({ id: 'watch', type: 'complete' }));
+  line.socket.send(watchRescue);
+  bytes.uncork();
+  assert.equal((await line.next()).type, 'next');
+  await Promise.all([aborted, watching]);
+  services.feed.emit('progress', event(7, 'SUCCEEDED'));
+  const progress = { recoveryProgress: { sequence: 7 } };
+  assert.deepEqual(await line.next(), { id: 'watch', type: 'next', payload: { data: progress } });
+  assert.deepEqual(await line.next(), { id: 'watch', type: 'complete' });
+});
 
 test('errors over WebSocket have the codes and the shape they have over HTTP', async (t) => {
   const gateway = await gatewayUnderTest(t);

@@ -179,6 +179,40 @@ test('connections and operations on them are bounded, and a place that was left 
   });
 });
 
+test('places are given back by operations that are left while they are answered, whatever comes under their ids', async (t) => {
+  const gateway = await gatewayUnderTest(t, { limits: { subscriptions: 2 } });
+  const line = await dial(t, gateway);
+  await line.next();
+  const send = (query: string) => line.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query } }));
+  const complete = () => line.socket.send(JSON.stringify({ id: '1', type: 'complete' }));
+  for (let time = 0; time < 3; time++) {
+    const held: (() => void)[] = [];
+    gateway.services.onList = () => new Promise((resolve) => held.push(resolve));
+    send('{ instances { id } }');
+    complete();
+    send('{ __typename }');
+    // The answer of the second, whatever becomes of the first; and its own end.
+    assert.deepEqual(await line.next(), { id: '1', type: 'next', payload: { data: { __typename: 'Query' } } });
+    assert.deepEqual(await line.next(), { id: '1', type: 'complete' });
+    for (const letGo of held) letGo();
+    await eventually(async () => {
+      send('{ a: __typename }');
+      const { type } = await line.next();
+      if (type === 'next') await line.next();
+      return type === 'next';
+    });
+  }
+  // One that is refused has ended, even where its client has gone on before it was told.
+  for (let time = 0; time < 20; time++) {
+    send('{ nothing }');
+    complete();
+  }
+  send('{ b: __typename }');
+  const seen: string[] = [];
+  while (seen.at(-1)?.includes('"b"') !== true) seen.push(JSON.stringify(await line.next()));
+  assert.doesNotMatch(seen.join(), /TOO_MANY/);
+});
+
 test('a document that is known by its hash is asked for by it alone, over every way', async (t) => {
   const gateway = await gatewayUnderTest(t);
   const query = '{ instances { id } }';
