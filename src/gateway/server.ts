@@ -30,6 +30,8 @@ import { serveTrove } from './trove/routes.js';
 import { createWebSockets, type WebSockets } from './webSockets.js';
 
 const BODY_LIMIT = 1024 * 1024;
+/** A flavor of 255 signs is the longest that stands in an address; of the signs that the router decodes last each is three here. */
+const LONGEST_PARAMETER = 3 * 255;
 const DRAIN_MS = 5_000;
 const READY_TIMEOUT_MS = 2_000;
 const HEALTH = ['/healthz', '/readyz'];
@@ -78,7 +80,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const streams = createEventStreams(gate, services, authenticator, logger, telemetry);
   await apollo.start();
   // Fastify's own log would show URLs, and with them the variables of GET requests.
-  const app = Fastify({ logger: false, bodyLimit: BODY_LIMIT, genReqId: requestIdOf, requestTimeout: 60_000 });
+  const app = Fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT,
+    genReqId: requestIdOf,
+    requestTimeout: 60_000,
+    routerOptions: { maxParamLength: LONGEST_PARAMETER },
+  });
   followRequests(app);
   const health = addHealth(app, services);
   guard(app, rules);

@@ -146,6 +146,20 @@ test('an instance that is being recovered, under the id of the recovery', async 
   }
 });
 
+test('the longest ids, tenants and flavors can be asked for, encoded too', async (t) => {
+  const { url, services } = await gatewayUnderTest(t);
+  const id = 'i'.repeat(128);
+  services.instanceRows.push(instanceRow({ id }));
+  for (const tenant of ['t'.repeat(128), encodeURIComponent(':'.repeat(128))]) {
+    const { status, body } = await restAt(`${url}/v1.0/${tenant}`)('GET', `/instances/${id}`);
+    assert.deepEqual([status, body.instance?.id, body.instance?.tenant_id], [200, id, decodeURIComponent(tenant)]);
+  }
+  for (const flavor of ['f'.repeat(255), '/'.repeat(255), 'ü'.repeat(255)]) {
+    const { status, body } = await restAt(`${url}/v1.0/t`)('GET', `/flavors/${encodeURIComponent(flavor)}`);
+    assert.deepEqual([status, body.flavor?.id], [200, flavor]);
+  }
+});
+
 test('a list costs the same few calls however long it is', async (t) => {
   const { rest, services } = await trove(t);
   services.instanceRows.length = 0;
