@@ -110,8 +110,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   if (options.exposition) serveMetrics(app, options.exposition);
   await servePlayground(app);
-  const identify = async (request: IncomingMessage) => (await authenticator.identify(request)).caller;
-  await serveTrove(app, services, logger, identify, gate, telemetry);
+  await serveTrove(app, services, logger, authenticator, gate, telemetry);
 
   const protocol = createProtocol(gate, services, authenticator, logger, telemetry);
   const sockets = createWebSockets(protocol, logger, BODY_LIMIT);

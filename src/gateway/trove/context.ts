@@ -8,9 +8,6 @@ import { createContext, type GatewayContext } from '../context.js';
 import { callerKey } from '../limits/callerLimits.js';
 import { isExpected, type Place } from './shapes.js';
 
-/** Whom the service knows without authentication. */
-const UNNAMED_TENANT = 'local';
-
 /** Each may do what those before it may. */
 const ROLES: readonly Role[] = ['reader', 'operator', 'admin'];
 
@@ -23,17 +20,20 @@ export type Answering = (role: Role, answer: Answer) => RouteHandlerMethod;
 
 /**
  * @param callerOf who was identified before the body was read
+ * @param authenticated whether callers need a token, and so have a tenant of their own
  * @param patienceMs how long an answer may take
  */
 export function answering(
   services: Services,
   callerOf: (request: FastifyRequest) => Caller,
+  authenticated: boolean,
   patienceMs: number,
 ): Answering {
   return (role, answer) => async (request, reply) => {
     const caller = callerOf(request);
     const { tenantId: tenant } = request.params as { tenantId: string };
-    checkTenant(tenant, caller);
+    // Without authentication nobody has a tenant of their own, and any text is another name of the one there is.
+    if (authenticated) checkTenant(tenant, caller);
     checkRole(role, caller);
     const root = `${request.protocol}://${request.host}/v1.0/${encodeURIComponent(tenant)}`;
     const key = callerKey(caller, request.raw.socket.remoteAddress);
@@ -42,13 +42,9 @@ export function answering(
   };
 }
 
-/**
- * The tenant in the address only has to agree: what is answered is the caller's, whatever stands there. Without
- * authentication nobody has a tenant of their own, and any text is another name of the one there is.
- * @throws Fault FORBIDDEN
- */
+/** The tenant in the address only has to agree: what is answered is the caller's, whatever stands there. @throws Fault FORBIDDEN */
 export function checkTenant(tenant: string, caller: Caller): void {
-  if (tenant === caller.tenantId || caller.tenantId === UNNAMED_TENANT) return;
+  if (tenant === caller.tenantId) return;
   throw new Fault('FORBIDDEN', 'The address names a tenant that is not yours', {
     hint: 'Use the tenant that your token belongs to.',
   });

@@ -2,13 +2,13 @@
  * The REST interface of the original design (OpenStack's wiki page Trove/PointInTimeRecovery) in the shapes of OpenStack
  * Trove, so that Trove's own clients work: a thin adapter over the services that GraphQL uses too.
  */
-import type { IncomingMessage } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { Fault, type FaultCode } from '../../errors.js';
 import type { Caller, Services } from '../../services.js';
 import { Telemetry, type WatchedOperation } from '../../telemetry/telemetry.js';
 import { publicBody } from '../errorShape.js';
+import type { Authenticator } from '../identity/authenticator.js';
 import { callerKey, retryAfter } from '../limits/callerLimits.js';
 import type { Gate } from '../limits/gate.js';
 import { logCause, logOperation } from '../operationLog.js';
@@ -25,16 +25,16 @@ export async function serveTrove(
   app: FastifyInstance,
   services: Services,
   logger: Logger,
-  identify: (request: IncomingMessage) => Caller | Promise<Caller>,
+  authenticator: Pick<Authenticator, 'required' | 'identify'>,
   gate: Pick<Gate, 'callers' | 'limits'>,
   telemetry = new Telemetry(),
 ): Promise<void> {
   await app.register(
     async (scope) => {
-      const callers = identified(scope, identify, gate);
+      const callers = identified(scope, authenticator, gate);
       const watched = watchOperations(scope, callers, telemetry);
       answerErrors(scope, logger, callers, watched, telemetry);
-      const answer = answering(services, callerAmong(callers), gate.limits.operationMs);
+      const answer = answering(services, callerAmong(callers), authenticator.required, gate.limits.operationMs);
       serveInstances(scope, answer);
       serveBackups(scope, answer);
       serveRecoveries(scope, answer);
@@ -47,12 +47,12 @@ export async function serveTrove(
 /** Who is asking is found out before a body is read. */
 function identified(
   scope: FastifyInstance,
-  identify: (request: IncomingMessage) => Caller | Promise<Caller>,
+  authenticator: Pick<Authenticator, 'identify'>,
   gate: Pick<Gate, 'callers'>,
 ) {
   const callers = new WeakMap<FastifyRequest, Caller>();
   scope.addHook('onRequest', async (request) => {
-    const caller = await identify(request.raw);
+    const { caller } = await authenticator.identify(request.raw);
     callers.set(request, caller);
     gate.callers.arrive(callerKey(caller, request.raw.socket.remoteAddress));
   });
