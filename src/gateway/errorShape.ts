@@ -55,6 +55,16 @@ export function publicBody(fault: Fault, requestId: string | null = presentReque
   return { errors: [{ message: fault.message, extensions: extensionsOf(fault, requestId) }] };
 }
 
+/** Anything that was thrown while a request was answered. Fastify's own refusals carry a status and are the caller's. */
+export function faultOf(thrown: unknown): { fault: Fault; status?: number } {
+  if (thrown instanceof Fault) return { fault: thrown };
+  const { statusCode, message } = thrown as { statusCode?: unknown; message?: unknown };
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+    return { fault: new Fault('INVALID_ARGUMENT', String(message)), status: statusCode };
+  }
+  return { fault: Fault.from(thrown) };
+}
+
 /**
  * What an error has to say to the operator alone: the stack of what nobody foresaw, or what lay under a Fault. Null for
  * a caller's mistake, whose text may repeat the caller's variables.

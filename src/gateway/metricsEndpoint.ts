@@ -9,7 +9,8 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { Fault } from '../errors.js';
 import { type AccessRules, checkAccess } from './access.js';
-import { publicBody } from './errorShape.js';
+import { refuseAddress } from './badAddress.js';
+import { faultOf, publicBody } from './errorShape.js';
 import { statusOf } from './identity/authenticator.js';
 import { presentedToken, unauthenticated } from './identity/credentials.js';
 import { described } from './operationLog.js';
@@ -45,7 +46,13 @@ export async function startMetricsListener(
 ): Promise<{ url: string; close(): Promise<void> }> {
   const { host, token, allowedHosts, exposition, logger } = options;
   const rules: AccessRules = { port: options.port, allowedHosts, allowedOrigins: [] };
-  const app = Fastify({ logger: false, genReqId: requestIdOf, requestTimeout: 30_000, forceCloseConnections: true });
+  const app = Fastify({
+    logger: false,
+    genReqId: requestIdOf,
+    requestTimeout: 30_000,
+    forceCloseConnections: true,
+    frameworkErrors: refuseAddress,
+  });
   followRequests(app);
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
@@ -53,10 +60,16 @@ export async function startMetricsListener(
     else if (!same(presentedToken(request.raw), token)) throw unauthenticated('The token is not valid');
   });
   app.setErrorHandler(async (error, request, reply) => {
-    const fault = Fault.from(error);
+    const { fault, status = statusOf(fault) } = faultOf(error);
     if (fault.code === 'INTERNAL') logger.error({ requestId: request.id, err: described(error) }, 'no metrics');
     if (fault.code === 'UNAUTHENTICATED') reply.header('www-authenticate', 'Bearer');
-    return reply.code(statusOf(fault)).send(publicBody(fault, request.id));
+    return reply.code(status).send(publicBody(fault, request.id));
+  });
+  app.setNotFoundHandler(async (request, reply) => {
+    const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {
+      hint: 'Metrics are at /metrics.',
+    });
+    return reply.code(404).send(publicBody(fault, request.id));
   });
   serveMetrics(app, exposition);
   await app.listen({ host, port: options.port });

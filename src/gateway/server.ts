@@ -4,15 +4,16 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fastifyApolloHandler } from '@as-integrations/fastify';
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import Fastify, { type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Services } from '../services.js';
 import { Telemetry } from '../telemetry/telemetry.js';
 import { type AccessRules, checkAccess } from './access.js';
+import { refuseAddress } from './badAddress.js';
 import { createContext } from './context.js';
 import { puttingDocument } from './documentInRequest.js';
-import { publicBody } from './errorShape.js';
+import { faultOf, publicBody } from './errorShape.js';
 import { createEventStreams } from './graphqlOverEvents.js';
 import { createApollo } from './graphqlOverHttp.js';
 import { createProtocol } from './graphqlOverWebSocket.js';
@@ -32,6 +33,9 @@ import { createWebSockets, type WebSockets } from './webSockets.js';
 const BODY_LIMIT = 1024 * 1024;
 /** A flavor of 255 signs is the longest that stands in an address; of the signs that the router decodes last each is three here. */
 const LONGEST_PARAMETER = 3 * 255;
+const REQUEST_MS = 60_000;
+/** How often Node looks for requests that are late, in milliseconds; of itself only every half minute. */
+const LATE_LOOK_MS = 1_000;
 const DRAIN_MS = 5_000;
 const READY_TIMEOUT_MS = 2_000;
 const HEALTH = ['/healthz', '/readyz'];
@@ -50,6 +54,8 @@ export interface GatewayOptions {
   allowedOrigins?: string[];
   /** How long requests that are being answered may take to end once close() is called, in milliseconds; 5,000 unless given. */
   drainMs?: number;
+  /** How long a request may take to arrive, in milliseconds, and a second at most besides; 60,000 unless given. */
+  requestMs?: number;
   telemetry?: Telemetry;
   /** Served at /metrics, to whoever reaches the API; null where it is not. */
   exposition?: Exposition | null;
@@ -84,7 +90,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     logger: false,
     bodyLimit: BODY_LIMIT,
     genReqId: requestIdOf,
-    requestTimeout: 60_000,
+    requestTimeout: options.requestMs ?? REQUEST_MS,
+    http: { connectionsCheckingInterval: LATE_LOOK_MS },
+    frameworkErrors: refuseAddress,
     routerOptions: { maxParamLength: LONGEST_PARAMETER },
   });
   followRequests(app);
@@ -193,25 +201,15 @@ function guard(app: FastifyInstance, rules: AccessRules): void {
 
 /** Everything that is refused outside GraphQL, in the shape of a GraphQL error. */
 function answerErrors(app: FastifyInstance, logger: Logger, telemetry: Telemetry): void {
-  const shown = (fault: Fault, request: FastifyRequest) => {
+  app.setErrorHandler(async (error, request, reply) => {
+    const { fault, status = statusOf(fault) } = faultOf(error);
     telemetry.refused('http', fault.code);
-    return publicBody(fault, request.id);
-  };
-  app.setErrorHandler(async (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-    const { statusCode = 500 } = error as { statusCode?: number };
-    const seconds = error instanceof Fault ? retryAfter(error) : null;
+    if (status === 500) logger.error({ requestId: request.id, err: described(error) }, 'request failed');
+    else if (fault === error) logger.info({ requestId: request.id, ...refused(fault) }, 'request refused');
+    if (status === 401) reply.header('www-authenticate', 'Bearer');
+    const seconds = retryAfter(fault);
     if (seconds !== null) reply.header('retry-after', String(seconds));
-    if (error instanceof Fault && statusOf(error) < 500) {
-      logger.info({ requestId: request.id, ...refused(error) }, 'request refused');
-      if (statusOf(error) === 401) reply.header('www-authenticate', 'Bearer');
-      return reply.code(statusOf(error)).send(shown(error, request));
-    }
-    if (statusCode >= 400 && statusCode < 500) {
-      const { message } = error as Error;
-      return reply.code(statusCode).send(shown(new Fault('INVALID_ARGUMENT', message), request));
-    }
-    logger.error({ requestId: request.id, err: described(error) }, 'request failed');
-    return reply.code(500).send(shown(Fault.from(error), request));
+    return reply.code(status).send(publicBody(fault, request.id));
   });
   app.setNotFoundHandler(async (request, reply) => {
     const fault = new Fault('INVALID_ARGUMENT', 'There is nothing at this address', {

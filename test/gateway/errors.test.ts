@@ -1,9 +1,11 @@
 /** Every way a request can go wrong has one shape, the right code, and gives nothing away. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { Fault } from '../../src/errors.js';
 import { password } from '../support/gatewayRows.js';
-import { gatewayUnderTest, onlyError } from '../support/gatewayUnderTest.js';
+import { gatewayUnderTest, onlyError, raw } from '../support/gatewayUnderTest.js';
 
 test('a Fault keeps its code, hint, details and message', async (t) => {
   const { post, services, log } = await gatewayUnderTest(t);
@@ -135,6 +137,31 @@ test('what is no GraphQL request at all is refused in the same shape', async (t)
   const nowhere = await fetch(`${url}/nowhere`, { headers: { connection: 'close' } });
   assert.equal(nowhere.status, 404);
   assert.match(await nowhere.text(), /GraphQL is at \/graphql/);
+});
+
+test('an address that cannot be read is refused in the one shape, and not repeated', async (t) => {
+  const { port } = await gatewayUnderTest(t);
+  for (const [address, status] of [
+    ['/%ff%zz', 400],
+    ['/v1.0/demo/instances/%zz', 400],
+    [`/v1.0/demo/instances/zz${'z'.repeat(1_000)}`, 414],
+  ] as const) {
+    const answer = await raw(port, `GET ${address} HTTP/1.1\r\nhost: localhost:${port}\r\nconnection: close\r\n\r\n`);
+    assert.equal(answer.status, status);
+    assert.doesNotMatch(answer.body, /zz/);
+    const { errors } = JSON.parse(answer.body);
+    const { extensions } = onlyError({ status, data: null, errors });
+    assert.deepEqual([extensions.code, typeof extensions.hint], ['INVALID_ARGUMENT', 'string']);
+  }
+});
+
+test('a request that does not arrive is not waited for', async (t) => {
+  const { port } = await gatewayUnderTest(t, { requestMs: 500 });
+  const socket = connect(port, '127.0.0.1');
+  t.after(() => socket.destroy());
+  socket.write('POST /graphql HTTP/1.1\r\ncontent-length: 100\r\n\r\n{');
+  socket.resume();
+  await once(socket, 'close', { signal: AbortSignal.timeout(20_000) });
 });
 
 test('a simple request that a foreign page could send is refused', async (t) => {

@@ -10,7 +10,7 @@ import { Fault } from '../../src/errors.js';
 import { readMetricsToken, startMetricsListener } from '../../src/gateway/metricsEndpoint.js';
 import { Telemetry } from '../../src/telemetry/telemetry.js';
 import { parseExposition, sampled } from '../support/exposition.js';
-import { type GatewayUnderTest, gatewayUnderTest } from '../support/gatewayUnderTest.js';
+import { type Answer, type GatewayUnderTest, gatewayUnderTest, onlyError } from '../support/gatewayUnderTest.js';
 import { dial } from '../support/identified.js';
 import { scratchDir } from '../support/scratch.js';
 
@@ -148,6 +148,26 @@ test('without one, a page whose name leads to loopback learns nothing', async (t
   const [response] = await once(forged, 'response');
   response.resume();
   assert.equal(response.statusCode, 403);
+});
+
+test('what is asked wrongly of the address for metrics is told in the one shape, and is no trouble', async (t) => {
+  const lines: string[] = [];
+  const logger = pino({}, { write: (line: string) => lines.push(line) });
+  const { url, close } = await startMetricsListener({ ...listening, token: null, logger });
+  t.after(close);
+  const json = { method: 'POST', headers: { 'content-type': 'application/json' }, body: 'x' };
+  for (const [address, options, status] of [
+    [url, json, 400],
+    [url, { ...json, body: '{}' }, 404],
+    [url.replace('/metrics', '/nothing'), {}, 404],
+    [url.replace('/metrics', '/%zz'), {}, 400],
+  ] as const) {
+    const response = await fetch(address, options);
+    const { errors } = (await response.json()) as Pick<Answer, 'errors'>;
+    assert.equal(response.status, status);
+    assert.equal(onlyError({ status, data: null, errors }).extensions.code, 'INVALID_ARGUMENT');
+  }
+  assert.deepEqual(lines, []);
 });
 
 test('a token for metrics is read from its file, and what is none is not repeated', async (t) => {

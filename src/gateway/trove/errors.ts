@@ -1,5 +1,5 @@
 /** Every refusal in the shape in which OpenStack Trove sends it: `{"itemNotFound": {"code": 404, "message": "…"}}`. */
-import { Fault, type FaultCode, type JsonObject } from '../../errors.js';
+import type { Fault, FaultCode, JsonObject } from '../../errors.js';
 
 /** A missing code does not compile. */
 const statuses: Record<FaultCode, number> = {
@@ -71,14 +71,4 @@ export function troveError(fault: Fault, requestId: string, status = statuses[fa
 export function sentence({ message, hint }: Pick<Fault, 'message' | 'hint'>): string {
   if (hint === null) return message;
   return /[.!?]$/.test(message) ? `${message} ${hint}` : `${message}. ${hint}`;
-}
-
-/** Anything that was thrown while a request was answered. Fastify's own refusals carry a status and are the caller's. */
-export function faultOf(thrown: unknown): { fault: Fault; status?: number } {
-  if (thrown instanceof Fault) return { fault: thrown };
-  const { statusCode, message } = thrown as { statusCode?: unknown; message?: unknown };
-  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    return { fault: new Fault('INVALID_ARGUMENT', String(message)), status: statusCode };
-  }
-  return { fault: Fault.from(thrown) };
 }
