@@ -47,7 +47,7 @@ export class Gate {
 
   /**
    * The document that is meant; undefined where there is none.
-   * @throws GraphQLError, Fault FORBIDDEN
+   * @throws GraphQLError, Fault FORBIDDEN, OPERATION_TOO_COSTLY
    */
   textOf(caller: Caller, request: NamedDocument): string | undefined {
     const text = this.persisted.textOf(caller.tenantId, request);

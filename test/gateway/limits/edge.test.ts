@@ -7,7 +7,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { getIntrospectionQuery } from 'graphql';
-import { type GatewayUnderTest, gatewayUnderTest } from '../../support/gatewayUnderTest.js';
+import { type GatewayUnderTest, gatewayUnderTest, onlyError } from '../../support/gatewayUnderTest.js';
 import { bearer, dial, identifiedGateway, watchRescue } from '../../support/identified.js';
 import { scratchDir } from '../../support/scratch.js';
 
@@ -56,7 +56,17 @@ const refused: [name: string, limits: object, query: string, code: string][] = [
   ['introspection', { introspection: false }, '{ __type(name: "Query") { name } }', 'GRAPHQL_VALIDATION_FAILED'],
   ['brackets', {}, `{ ${'a {'.repeat(101)} b ${'}'.repeat(101)} }`, 'GRAPHQL_PARSE_FAILED'],
   ['brackets', {}, `{ instances(first: ${'['.repeat(4_900)}${']'.repeat(4_900)}) { id } }`, 'GRAPHQL_PARSE_FAILED'],
-  ['tokens', {}, `{ ${'__typename '.repeat(10_001)} }`, 'GRAPHQL_PARSE_FAILED'],
+  ['repeated fields', {}, `{ ${'__typename '.repeat(102)} }`, 'OPERATION_TOO_COSTLY'],
+  ['inline fragments', {}, `{ ${'...{ instances { id } } '.repeat(102)} }`, 'OPERATION_TOO_COSTLY'],
+  ['typed ones', {}, `{ ${'... on Query @include(if: true) { a: __typename } '.repeat(102)} }`, 'OPERATION_TOO_COSTLY'],
+  [
+    'spreads',
+    {},
+    `{ ${'...F @skip(if: true) '.repeat(102)} } fragment F on Query { __typename }`,
+    'OPERATION_TOO_COSTLY',
+  ],
+  ['fragments', {}, `{ ...F } ${'fragment F on Query { __typename } '.repeat(50)}`, 'OPERATION_TOO_COSTLY'],
+  ['tokens', {}, `{ instances(states: [${'A '.repeat(10_001)}]) }`, 'GRAPHQL_PARSE_FAILED'],
   ['list in memory', {}, `{ _entities(representations: [${'{},'.repeat(2_500)}]) { __typename } }`, 'INVALID_ARGUMENT'],
 ];
 for (const [over, ask] of Object.entries(ways)) {
@@ -82,6 +92,29 @@ for (const [over, ask] of Object.entries(ways)) {
     assert.equal((await ask(t, gateway, '{ instances { id } }')).code, undefined);
   });
 }
+
+test('what is written often, but not beside its like, is no repetition', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const many = (of: (index: number) => string) => Array.from({ length: 300 }, (_, index) => of(index)).join(' ');
+  const alike = 'backups(first: 1) @include(if: true) { id } recoveries(first: 1) { id }';
+  for (const query of [
+    `{ ${'...{ instances { id } } '.repeat(101)} }`,
+    `{ ${many((index) => `a${index}: instance(id: "a") { ...F }`)} } fragment F on DatabaseInstance { id ${alike} }`,
+    `query ($a: Boolean = true) { ${many((index) => `a${index}: __typename @include(if: $a)`)} }`,
+    `{ _entities(representations: [${'{ __typename: "Recovery", id: "a" }, '.repeat(200)}]) { ... on Recovery { id } } }`,
+    `{ ${'... on Query { ...F } '.repeat(101)} on: __typename } fragment F on Query { on: __typename }`,
+  ]) {
+    assert.equal((await post(query)).errors, undefined, query.slice(0, 80));
+  }
+});
+
+test('what repeats too much says so before anything is compared', async (t) => {
+  const { post } = await gatewayUnderTest(t);
+  const { message, extensions } = onlyError(await post(`{ ${'...{ instances { id } } '.repeat(1_400)} }`));
+  assert.match(message, /repeats fields or fragments beside one another more than 100 times/);
+  assert.deepEqual(extensions.details, { limit: 'repeats', most: 100 });
+  assert.match(String(extensions.hint), /once/);
+});
 
 test('_service answers where introspection is off: federated gateways compose from it', async (t) => {
   const { post } = await gatewayUnderTest(t, { limits: { introspection: false } });
