@@ -38,8 +38,8 @@ const LIST_SIZES: Readonly<Record<string, number>> = {
 
 /** What is more work than its answer shows. */
 const OWN_COST: Readonly<Record<string, number>> = {
-  // It may have the source's log fetched, and reads the archive.
-  'Query.recoveryPlan': 100,
+  // It may have the source's log fetched, and reads the archive: each counts as an operation of its own (callerLimits.ts).
+  'Query.recoveryPlan': 1_000,
   'Query._service': 100,
   'Query.__schema': 2_000,
   'Query.__type': 200,

@@ -40,13 +40,13 @@ const known: [cost: number, text: string, variables?: Record<string, unknown>][]
        ... on DatabaseInstance { recoveryWindows { from } } ... on Recovery { id } } }`,
     { r: [{}, {}, {}] },
   ],
-  [102, '{ recoveryPlan(instanceId: "a") { fault { code } } }'],
+  [1_002, '{ recoveryPlan(instanceId: "a") { fault { code } } }'],
   [102, 'mutation { cancelRecovery(id: "a") { id } }'],
   [204, 'mutation { a: cancelRecovery(id: "a") { id } b: cancelRecovery(id: "a") { id } }'],
 ];
 for (const [expected, text, variables] of known) {
   test(`${text.replace(/\s+/g, ' ')} costs ${expected}`, () => {
-    // recoveryPlan and its assessment: 100 and 1, and the fault 1 and 0.1, rounded up.
+    // recoveryPlan and its assessment: 1,000 and 1, and the fault 1 and 0.1, rounded up.
     assert.ok(Math.abs(cost(text, variables) - expected) <= 1, String(cost(text, variables)));
   });
 }
@@ -106,6 +106,17 @@ test('above its limit an operation is refused before it runs, in the one shape, 
   assert.match(message, /above 50000/);
   assert.deepEqual(services.calls, []);
   assert.equal((await (await gatewayUnderTest(t, { limits: { cost: 1e6 } })).post(text)).errors, undefined);
+});
+
+test('as many plans as one operation may ask for count as so many operations', async (t) => {
+  const plans = (count: number) =>
+    `{ ${Array.from({ length: count }, (_, index) => `a${index}: recoveryPlan(instanceId: "shop") { fault { code } }`).join(' ')} }`;
+  // Thirty at once, and the next in many seconds.
+  const { post, services } = await gatewayUnderTest(t, { limits: { rate: 3 } });
+  assert.equal(onlyError(await post(plans(50))).extensions.code, 'OPERATION_TOO_COSTLY');
+  assert.deepEqual(services.calls, []);
+  assert.equal((await post(plans(49))).status, 200);
+  assert.equal(onlyError(await post('{ __typename }')).extensions.code, 'TOO_MANY_REQUESTS');
 });
 
 test('every list of the schema has a size, and a new one without any does not start', () => {
