@@ -64,10 +64,8 @@ export class Gauges {
       metrics.instances.set({ state }, found.filter((instance) => instance.state === state).length);
     }
     const active = found.filter(({ state }) => state === 'ACTIVE').sort((a, b) => (a.id < b.id ? -1 : 1));
-    const healthOf = new Map(active.map((instance) => [instance.id, archiver.healthOf(instance.id)]));
-    const isHealthy = (instance: { id: string; archiveHealthy: boolean }) =>
-      healthOf.get(instance.id)?.healthy ?? instance.archiveHealthy;
-    metrics.unhealthyArchives.set(active.filter((instance) => !isHealthy(instance)).length);
+    const healthOf = new Map(active.map((instance) => [instance.id, archiver.healthOf(instance)]));
+    metrics.unhealthyArchives.set(active.filter(({ id }) => !healthOf.get(id)?.healthy).length);
     const shown = active.slice(0, mostInstances);
     metrics.instancesWithoutSeries.set(active.length - shown.length);
 
@@ -80,8 +78,9 @@ export class Gauges {
       each.reset();
     for (const instance of shown) {
       const labels = { tenant: instance.tenantId, instance: instance.id };
-      metrics.archiveHealthy.set(labels, isHealthy(instance) ? 1 : 0);
-      const lag = healthOf.get(instance.id)?.lagSeconds ?? null;
+      const health = healthOf.get(instance.id);
+      metrics.archiveHealthy.set(labels, health?.healthy ? 1 : 0);
+      const lag = health?.lagSeconds ?? null;
       if (lag !== null) metrics.archiveLag.set(labels, lag);
       const own = windows.get(instance.id) ?? [];
       metrics.windows.set(labels, own.length);

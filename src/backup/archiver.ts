@@ -24,6 +24,8 @@ const FOLLOWED_SOON_MS = 2_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_LAST_MS = 30_000;
 
+const NOT_FOLLOWED = 'The log is not being captured. If this lasts, restart the service and look into its log.';
+
 interface Followed {
   sink: ArchiveSink;
   capture: LogCapture | null;
@@ -46,7 +48,7 @@ export class Archiver {
 
   constructor(private readonly options: ArchiverOptions) {
     this.flushTimer = setInterval(() => {
-      this.flushCoverage().catch((error: unknown) => options.logger.warn({ err: error }, 'coverage was not recorded'));
+      this.flushCoverage().catch((error: unknown) => this.coverageLost(error));
     }, COVERAGE_FLUSH_MS);
     this.flushTimer.unref();
   }
@@ -116,9 +118,15 @@ export class Archiver {
     return true;
   }
 
-  /** As it is at this moment, which a full disk may have kept out of the catalog; null where nothing is captured here. */
-  healthOf(instanceId: string): CaptureHealth | null {
-    return this.followed.get(instanceId)?.capture?.health() ?? null;
+  /**
+   * As it is at this moment, which a full disk may have kept out of the catalog; and what the catalog says last where
+   * nothing is captured, except that a log which nobody even tries to capture is never well.
+   */
+  healthOf({ id, state, archiveHealthy, archiveMessage }: InstanceRecord): CaptureHealth {
+    const followed = this.followed.get(id);
+    if (followed?.capture) return followed.capture.health();
+    if (!followed && state === 'ACTIVE') return { healthy: false, message: NOT_FOLLOWED, lagSeconds: null };
+    return { healthy: archiveHealthy, message: archiveMessage, lagSeconds: null };
   }
 
   /** An instance is seen ACTIVE a moment before it is followed: waits for that, and for the first attempt to end. */
@@ -130,7 +138,7 @@ export class Archiver {
     await this.followed.get(instanceId)?.starting.catch(() => {});
   }
 
-  /** Hands over what is captured and lets the source go. */
+  /** Hands over what is captured and lets the source go. It is followed no more then, also where the source throws. */
   async release(instanceId: string): Promise<void> {
     const followed = this.followed.get(instanceId);
     if (!followed) return;
@@ -139,7 +147,8 @@ export class Archiver {
     await followed.starting.catch(() => {});
     try {
       await followed.capture?.stop();
-      await this.flushCoverage();
+      // Without it the archive is said to reach less far than it does, which is no reason to keep the source.
+      await this.flushCoverage().catch((error: unknown) => this.coverageLost(error));
     } finally {
       if (this.followed.get(instanceId) === followed) this.followed.delete(instanceId);
     }
@@ -202,6 +211,10 @@ export class Archiver {
     followed.capture = await datastores.get(instance.datastore).capture(handleOf(instance), resume, followed.sink);
     // Also what an earlier attempt, or an earlier life, left in the catalog.
     followed.sink.health(followed.capture.health());
+  }
+
+  private coverageLost(error: unknown): void {
+    this.options.logger.warn({ err: error }, 'coverage was not recorded');
   }
 
   /** One statement for all instances whose coverage rose; nothing at all where none did. */

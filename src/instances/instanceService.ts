@@ -136,13 +136,13 @@ export class InstanceService implements InstanceOperations {
         'Register the other database as an instance of its own.',
       );
     }
-    await archiver.release(id);
-    if (facts.identity !== instance.identity) {
-      // The server that the instance moves away from may still be up, and must not keep log for nobody.
-      const left = datastores.get(instance.datastore).release(handleOf(this.options.places, instance));
-      await left.catch((error: unknown) => logger.warn({ instanceId: id, err: error }, 'old server not let go'));
-    }
     try {
+      await archiver.release(id);
+      if (facts.identity !== instance.identity) {
+        // The server that the instance moves away from may still be up, and must not keep log for nobody.
+        const left = datastores.get(instance.datastore).release(handleOf(this.options.places, instance));
+        await left.catch((error: unknown) => logger.warn({ instanceId: id, err: error }, 'old server not let go'));
+      }
       await catalog.write((writer) => writer.updateInstance(id, { ...plain, ...published(facts) }));
     } finally {
       await archiver.follow(await this.require(caller, id));
@@ -159,8 +159,8 @@ export class InstanceService implements InstanceOperations {
       });
     }
     const { catalog, archiver, clock } = this.options;
-    await archiver.release(id);
     try {
+      await archiver.release(id);
       await catalog.write(async (writer) => {
         await writer.updateInstance(id, { state: 'DELETED', deletedAt: clock(), endpoint: null, identity: null });
         const stretch = await writer.newestStretch(id);
@@ -188,16 +188,16 @@ export class InstanceService implements InstanceOperations {
     return new Map(
       instances.map((instance) => {
         const own = stretches.filter((stretch) => stretch.instanceId === instance.id);
-        const health = archiver.healthOf(instance.id);
+        const health = archiver.healthOf(instance);
         return [
           instance.id,
           {
             segments: own.reduce((sum, stretch) => sum + stretch.segments, 0),
             bytes: own.reduce((sum, stretch) => sum + stretch.bytes, 0),
-            lagSeconds: health?.lagSeconds ?? null,
-            retainedBytes: health?.retainedBytes ?? null,
-            healthy: health?.healthy ?? instance.archiveHealthy,
-            message: health ? health.message : instance.archiveMessage,
+            lagSeconds: health.lagSeconds,
+            retainedBytes: health.retainedBytes ?? null,
+            healthy: health.healthy,
+            message: health.message,
           },
         ];
       }),
