@@ -169,6 +169,7 @@ export class RecoveryService implements RecoveryOperations {
   async cancel(caller: Caller, id: string): Promise<RecoveryRecord> {
     const { catalog, tasks, clock, hub, outbox, telemetry } = this.options;
     let endedHere = false;
+    let unstuckHere = false;
     await this.requireRecovery(caller, id);
     const after = await catalog.write(async (writer) => {
       const recovery = await writer.recovery(id);
@@ -193,7 +194,7 @@ export class RecoveryService implements RecoveryOperations {
         await outbox.note(writer, recoveryEnded(recovery, 'CANCELLED', null, at));
         endedHere = true;
       } else if (state === 'STUCK') {
-        await writer.moveRecovery(id, 'STUCK', { state: 'UNWINDING', cancelRequested: true });
+        unstuckHere = await writer.moveRecovery(id, 'STUCK', { state: 'UNWINDING', cancelRequested: true });
       } else {
         await writer.updateRecovery(id, { cancelRequested: true });
       }
@@ -201,8 +202,9 @@ export class RecoveryService implements RecoveryOperations {
     });
     if (endedHere) telemetry.recoveryEnded('CANCELLED');
     if (after.state === 'CANCELLED') hub.publish({ recoveryId: id, state: after.state, progress: after.progress });
-    else if (after.state === 'UNWINDING') tasks.resume(after);
-    else tasks.interrupt(id);
+    else if (unstuckHere) tasks.resume(id);
+    // An undo that runs already is what the caller wants.
+    else if (after.state !== 'UNWINDING') tasks.interrupt(id);
     return after;
   }
 

@@ -77,12 +77,12 @@ export class TaskManager {
     return run !== undefined;
   }
 
-  /** Tries the undo of a STUCK recovery again; it is already UNWINDING in the catalog. */
-  resume(recovery: RecoveryRecord): void {
-    const run = this.running.get(recovery.id);
-    // The run that got stuck may not have left yet.
-    if (run) void run.ended.then(() => this.resume(recovery));
-    else if (!this.stopping.signal.aborted) this.launch(recovery);
+  /** Tries the undo of a recovery again that was STUCK; it is already UNWINDING in the catalog. */
+  resume(recoveryId: string): void {
+    this.unwindAgain(recoveryId).catch((error: unknown) => {
+      this.options.logger.error({ recoveryId, err: error }, 'could not take up a stuck recovery');
+      if (!this.stopping.signal.aborted) setTimeout(() => this.resume(recoveryId), AGAIN_FIRST_MS).unref();
+    });
   }
 
   /** Interrupts everything without undoing it: the next start goes on. */
@@ -105,6 +105,15 @@ export class TaskManager {
       );
       if (claimed) this.launch({ ...next, state: 'RUNNING', startedAt });
     }
+  }
+
+  private async unwindAgain(recoveryId: string): Promise<void> {
+    // The run that got stuck may not have left yet.
+    await this.running.get(recoveryId)?.ended;
+    const recovery = await this.options.catalog.read.recovery(recoveryId);
+    // What it was when somebody asked is no more than a reason to look.
+    if (recovery?.state !== 'UNWINDING' || this.running.has(recoveryId) || this.stopping.signal.aborted) return;
+    this.launch(recovery);
   }
 
   private launch(recovery: RecoveryRecord): void {
