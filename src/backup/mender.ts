@@ -17,16 +17,21 @@ export interface MenderOptions {
   queued(instanceId: string): Promise<void>;
   /** Takes a full backup to its end; false where there is none then. */
   take(instance: InstanceRecord): Promise<boolean>;
+  /** Waits between two attempts; otherwise only in tests. */
+  pause?(milliseconds: number, signal: AbortSignal): Promise<unknown>;
 }
 
-/** The new backup may itself meet trouble; it is tried this often before a person, or the next start, has to look. */
-const ATTEMPTS = 6;
-/** Twice as long after every attempt. */
-const RETRY_MS = 2_000;
+/** Twice as long after every attempt, and then always the longest: the new backup may itself meet trouble for hours. */
+const RETRY_FIRST_MS = 2_000;
+const RETRY_LAST_MS = 10 * 60_000;
+/** After so many attempts, some two minutes, a person should look. */
+const TOLD_AFTER = 6;
 
 interface Run {
   /** Asked for again since it last looked. */
   again: boolean;
+  /** Ends its pause. */
+  wake(): void;
   done: Promise<void>;
 }
 
@@ -35,17 +40,16 @@ export class Mender {
 
   constructor(private readonly options: MenderOptions) {}
 
-  /** Never rejects; calls for one instance share the work. */
+  /** Never rejects; calls for one instance share the work. It goes on until there is a base, or none is needed. */
   mend(instanceId: string): Promise<void> {
     const running = this.runs.get(instanceId);
     if (running) {
       running.again = true;
+      running.wake();
       return running.done;
     }
-    const run: Run = { again: false, done: Promise.resolve() };
-    run.done = this.untilDone(instanceId, run)
-      .catch((error: unknown) => this.options.logger.error({ instanceId, err: error }, 'no new full backup was taken'))
-      .finally(() => this.runs.delete(instanceId));
+    const run: Run = { again: false, wake: () => {}, done: Promise.resolve() };
+    run.done = this.untilDone(instanceId, run).finally(() => this.runs.delete(instanceId));
     this.runs.set(instanceId, run);
     return run.done;
   }
@@ -56,25 +60,44 @@ export class Mender {
   }
 
   private async untilDone(instanceId: string, run: Run): Promise<void> {
-    const { read, signal, queued, take } = this.options;
-    for (let failed = 0; failed < ATTEMPTS && !signal.aborted; ) {
+    const { logger, signal, pause = untilAborted } = this.options;
+    for (let failed = 0; !signal.aborted; ) {
       run.again = false;
-      await queued(instanceId); // It may be what is needed.
-      const instance = await read.instance(instanceId);
-      if (instance?.state !== 'ACTIVE' || !(await openStretchLacksBase(read, instanceId))) {
-        if (run.again) continue;
-        return;
-      }
-      if (signal.aborted) return;
-      if (await take(instance)) continue;
-      await delay(RETRY_MS * 2 ** failed, undefined, { signal }).catch(() => {});
+      const attempt = await this.attempt(instanceId).catch((error: unknown) => {
+        logger.warn({ instanceId, err: error }, 'no new full backup was taken');
+        return 'failed' as const;
+      });
+      if (attempt === 'needless' && !run.again) return;
+      if (attempt !== 'failed') continue;
+      const wait = Math.min(RETRY_FIRST_MS * 2 ** failed, RETRY_LAST_MS);
       failed += 1;
+      if (failed === TOLD_AFTER) {
+        logger.error(
+          { instanceId, attempts: failed },
+          'no full backup of the growing log can be taken, and without one its end cannot be recovered; it is tried on',
+        );
+      }
+      const woken = new AbortController();
+      run.wake = () => woken.abort();
+      await pause(wait, AbortSignal.any([signal, woken.signal]));
+      // Things have changed, as where a source is back.
+      if (woken.signal.aborted) failed = 0;
     }
+  }
+
+  private async attempt(instanceId: string): Promise<'needless' | 'taken' | 'failed'> {
+    const { read, signal, queued, take } = this.options;
+    await queued(instanceId); // It may be what is needed.
+    const instance = await read.instance(instanceId);
+    if (instance?.state !== 'ACTIVE' || !(await openStretchLacksBase(read, instanceId))) return 'needless';
+    if (signal.aborted) return 'needless';
+    return (await take(instance)) ? 'taken' : 'failed';
   }
 }
 
-/** Backups looked at, newest first, for one that was ever complete. */
-const LOOKED_AT = 100;
+async function untilAborted(milliseconds: number, signal: AbortSignal): Promise<void> {
+  await delay(milliseconds, undefined, { signal }).catch(() => {});
+}
 
 /**
  * True where an instance that had a full backup has none from which its growing log can be replayed to its end: no
@@ -84,11 +107,7 @@ async function openStretchLacksBase(read: CatalogReader, instanceId: string): Pr
   const stretch = await read.newestStretch(instanceId);
   if (!stretch || stretch.endsBecause !== null) return false;
   const points = startingPoints(await read.backupPoints([instanceId]));
-  if (points.length === 0) {
-    // One that was found damaged is FAILED and still has its manifest.
-    const ended = { instanceId, states: ['FAILED'] as const, before: null };
-    return (await read.backups(ended, { first: LOOKED_AT, after: null })).some(({ manifest }) => manifest !== null);
-  }
+  if (points.length === 0) return read.hasLostBackup(instanceId);
   const missing = (await read.gaps([stretch.id])).reduce((end, gap) => Math.max(end, gap.last ?? 0), 0);
   return !points.some((point) => point.stretchId === stretch.id && point.replayAfter >= missing);
 }

@@ -17,6 +17,7 @@ type BackupReads = Pick<
   | 'backupPoints'
   | 'backupsOn'
   | 'backupsInStates'
+  | 'hasLostBackup'
   | 'newestMadeOfAnother'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
@@ -103,6 +104,9 @@ export function backupReads(manager: EntityManager): BackupReads {
       const rows = await backups.find({ where: { state: In(states) }, order: { startedAt: 'ASC', id: 'ASC' } });
       return rows.map(toRecord);
     },
+
+    // Only one that was complete has a manifest.
+    hasLostBackup: (instanceId) => backups.existsBy({ instanceId, state: 'FAILED', manifest: { key: Not(IsNull()) } }),
 
     async newestMadeOfAnother(instanceId) {
       const row = await backups.findOne({

@@ -261,6 +261,8 @@ export interface CatalogReader {
   /** Ids of the backups that stand directly on this one: RUNNING and COMPLETED ones, the oldest first. */
   backupsOn(instanceId: string, parentId: string): Promise<string[]>;
   backupsInStates(states: readonly BackupState[]): Promise<BackupRecord[]>;
+  /** Whether a backup of this instance was complete once and is FAILED: it was found damaged since. */
+  hasLostBackup(instanceId: string): Promise<boolean>;
   /** The one that was begun last of those that were made of older ones, whatever became of it. */
   newestMadeOfAnother(instanceId: string): Promise<BackupRecord | null>;
 
