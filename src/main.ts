@@ -25,6 +25,7 @@ import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';
 import { InstanceService } from './instances/instanceService.js';
 import { Places } from './instances/places.js';
+import { sweepScratch } from './instances/scratchSweep.js';
 import { systemClock } from './instant.js';
 import { planToEnd } from './recovery/planning.js';
 import { ProgressHub } from './recovery/progress.js';
@@ -154,6 +155,7 @@ export async function startService(
     const recoveries = new RecoveryService({ ...shared, cover, tasks, hub, onFault });
 
     await backups.start();
+    await sweepScratch(shared);
     await instances.start();
     for (const { id } of await catalog.read.instancesInStates(['ACTIVE'])) void backups.mend(id);
     await tasks.start();
