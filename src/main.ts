@@ -141,6 +141,7 @@ export async function startService(
     const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
     const fileBounds = new FileBounds({ allowed, home: places.root });
     const instances = new InstanceService({ ...shared, archiver, fileBounds });
+    releasers.push(() => instances.close());
     const hub = new ProgressHub();
     const tasks = new TaskManager({
       ...shared,

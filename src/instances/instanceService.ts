@@ -1,10 +1,12 @@
 /** Instances: made, adopted, changed, let go; and what their owners see of their archive. */
 import { mkdir, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
 import type { Archiver } from '../backup/archiver.js';
 import type { Catalog, CatalogWriter, InstanceRecord, Page } from '../catalog/records.js';
 import type { Datastore, InstanceFacts } from '../datastores/datastore.js';
+import { inParallel } from '../datastores/inParallel.js';
 import type { DatastoreRegistry } from '../datastores/registry.js';
 import { Fault, invalidArgument } from '../errors.js';
 import type { Clock } from '../instant.js';
@@ -37,9 +39,16 @@ export interface InstanceServiceOptions {
 /** An id becomes the name of a directory, and twice as long at most where it holds `_` or `:`. */
 const LONGEST_NAME_BYTES = 255;
 
+/** Deleted instances that the start lets go side by side. */
+const DISMANTLED_AT_ONCE = 4;
+/** A part of what the whole service has to stop. */
+const CLOSE_LIMIT_MS = 2_000;
+
 export class InstanceService implements InstanceOperations {
   /** The last change of each instance in line: one that lets a source go must not meet one that follows it again. */
   private readonly turns = new Map<string, Promise<unknown>>();
+  private closing = false;
+  private dismantling: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: InstanceServiceOptions) {}
 
@@ -52,9 +61,6 @@ export class InstanceService implements InstanceOperations {
         logger.error({ instanceId: instance.id, err: error }, 'a half-made instance was not cleared away'),
       );
     }
-    for (const instance of await catalog.read.instancesInStates(['DELETED'])) {
-      if (instance.connectionUri !== null) await this.dismantle(instance);
-    }
     const active = await catalog.read.instancesInStates(['ACTIVE']);
     await Promise.all(
       active.map(async (instance) => {
@@ -66,6 +72,18 @@ export class InstanceService implements InstanceOperations {
         await archiver.follow(instance);
       }),
     );
+    // Last, and without waiting for it: each may take as long as a server that is gone takes not to answer.
+    this.dismantling = this.dismantleLeft().catch((error: unknown) =>
+      logger.warn({ err: error }, 'deleted instances were not let go'),
+    );
+  }
+
+  /** Begins nothing more, and waits a moment for the deleted instances that are being let go: the next start goes on. */
+  async close(): Promise<void> {
+    this.closing = true;
+    const waited = new AbortController();
+    await Promise.race([this.dismantling, delay(CLOSE_LIMIT_MS, undefined, { signal: waited.signal }).catch(() => {})]);
+    waited.abort();
   }
 
   async byIds(caller: Caller, ids: readonly string[]): Promise<InstanceRecord[]> {
@@ -287,6 +305,19 @@ export class InstanceService implements InstanceOperations {
     else await datastore.destroy(handle);
     await rm(handle.home, { recursive: true, force: true });
     await catalog.write((writer) => writer.deleteInstance(instance.id));
+  }
+
+  /** What could not be let go when it was deleted. */
+  private async dismantleLeft(): Promise<void> {
+    const { catalog, logger } = this.options;
+    const deleted = await catalog.read.instancesInStates(['DELETED']);
+    const left = deleted.filter(({ connectionUri }) => connectionUri !== null);
+    await inParallel(left, DISMANTLED_AT_ONCE, async (instance) => {
+      if (this.closing) return;
+      await this.dismantle(instance).catch((error: unknown) =>
+        logger.warn({ instanceId: instance.id, err: error }, 'what is left of an instance was not cleared away'),
+      );
+    });
   }
 
   /** After the row says DELETED; the connection URI stays in the catalog until this is through. */

@@ -13,11 +13,13 @@ import type { FileBounds } from '../../src/instances/fileBounds.js';
 import { handleOf } from '../../src/instances/handle.js';
 import { InstanceService } from '../../src/instances/instanceService.js';
 import { Places } from '../../src/instances/places.js';
+import type { InstanceHandle } from '../../src/model.js';
 import type { Quotas } from '../../src/quotas.js';
 import type { Caller } from '../../src/services.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
 import { anInstance, at, scratchCatalog } from '../catalog/examples.js';
 import { scratchDir } from '../support/scratch.js';
+import { until } from '../support/sqlitePrograms.js';
 
 const caller = { tenantId: 'tenant' } as Caller;
 
@@ -27,9 +29,12 @@ class ToldDatastore {
   running = 0;
   refuseStop = false;
   sink: LogSink | null = null;
+  /** The instances that it was told to let go, in that order. */
+  readonly released: string[] = [];
+  /** What letting go takes. */
+  release = async (_handle: InstanceHandle): Promise<void> => {};
 
   async start(): Promise<void> {}
-  async release(): Promise<void> {}
 
   async inspect() {
     return { connectionUri: 'file:///moved.db', identity: 'identity-i', notices: [], state: {}, endpoint: null };
@@ -94,6 +99,22 @@ async function bench(t: TestContext, records: InstanceRecord[]) {
   return { catalog, disk, datastore, archiver, instances, healthOf };
 }
 
+/** A gate that is shut until it is opened. */
+function gate(): { open(): void; passed: Promise<void> } {
+  let open = (): void => {};
+  const passed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { open: () => open(), passed };
+}
+
+/** Deleted while their servers were away. */
+function deleted(count: number): InstanceRecord[] {
+  return Array.from({ length: count }, (_, number) =>
+    anInstance({ id: `d${number}`, state: 'DELETED', deletedAt: at(1), endpoint: null, identity: null }),
+  );
+}
+
 /** The coverage of an idle database has risen and is not yet in the catalog. */
 function rise({ sink }: ToldDatastore): void {
   sink?.covered({ stretch: 's', ordinal: 0, text: 's/0' }, at(1));
@@ -145,4 +166,47 @@ test('an ACTIVE instance that nobody follows is not called healthy, whatever was
   assert.equal(unfollowed?.healthy, false);
   assert.match(unfollowed?.message ?? '', /not being captured/);
   assert.equal((await healthOf('gone'))?.healthy, true, 'of a deleted one nothing is expected any more');
+});
+
+test('deleted instances whose servers do not answer keep no other one from being captured', async (t) => {
+  const done = anInstance({ id: 'done', state: 'DELETED', deletedAt: at(1), connectionUri: null, identity: null });
+  const { catalog, datastore, archiver, instances } = await bench(t, [anInstance({ id: 'i' }), done, ...deleted(6)]);
+  const silence = gate();
+  let most = 0;
+  let waiting = 0;
+  datastore.release = async ({ id }) => {
+    datastore.released.push(id);
+    waiting += 1;
+    most = Math.max(most, waiting);
+    await silence.passed;
+    waiting -= 1;
+    if (id === 'd1') throw new Fault('DATASTORE_UNAVAILABLE', 'The server does not answer');
+  };
+  await instances.start();
+  assert.equal(archiver.isCapturing('i'), true);
+  await until('some are being let go', () => datastore.released.length === 4);
+  silence.open();
+  await until('all were tried', async () => {
+    const left = (await catalog.read.instancesInStates(['DELETED'])).filter((each) => each.connectionUri !== null);
+    return left.length === 1 && left[0]?.id === 'd1';
+  });
+  assert.equal(most, 4);
+  assert.deepEqual(datastore.released.sort(), ['d0', 'd1', 'd2', 'd3', 'd4', 'd5']);
+  await instances.close();
+});
+
+test('a service that stops lets no more deleted instances go, and leaves them to the next start', async (t) => {
+  const { catalog, datastore, instances } = await bench(t, deleted(6));
+  const silence = gate();
+  datastore.release = async ({ id }) => {
+    datastore.released.push(id);
+    await silence.passed;
+  };
+  await instances.start();
+  await until('some are being let go', () => datastore.released.length === 4);
+  const closed = instances.close();
+  silence.open();
+  await closed;
+  const left = (await catalog.read.instancesInStates(['DELETED'])).filter((each) => each.connectionUri !== null);
+  assert.deepEqual([datastore.released.length, left.length], [4, 2]);
 });
