@@ -270,6 +270,7 @@ export interface CatalogReader {
   /** Of several instances at once, by (instance, number). */
   stretches(instanceIds: readonly string[]): Promise<StretchRecord[]>;
   newestStretch(instanceId: string): Promise<StretchRecord | null>;
+  /** Of any number of stretches, by (stretch, from, id). */
   gaps(stretchIds: readonly string[]): Promise<GapRecord[]>;
   /** Segments with transactions in (after, last], by ordinal; pages of `limit`, cost independent of the stretch's size. */
   segments(

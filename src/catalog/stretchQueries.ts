@@ -3,7 +3,7 @@ import { type EntityManager, In } from 'typeorm';
 import { Fault } from '../errors.js';
 import { changeRowIf, insertRows, noSuchRow } from './changeRows.js';
 import { gapEntity } from './gapEntity.js';
-import type { CatalogReader, CatalogWriter } from './records.js';
+import type { CatalogReader, CatalogWriter, GapRecord } from './records.js';
 import { stretchEntity } from './stretchEntity.js';
 
 type StretchReads = Pick<CatalogReader, 'stretchByName' | 'stretches' | 'newestStretch' | 'gaps'>;
@@ -23,11 +23,19 @@ export function stretchReads(manager: EntityManager): StretchReads {
 
     newestStretch: (instanceId) => stretches.findOne({ where: { instanceId }, order: { number: 'DESC' } }),
 
-    gaps: (stretchIds) =>
-      manager.find(gapEntity, {
-        where: { stretchId: In(stretchIds) },
-        order: { stretchId: 'ASC', from: 'ASC', id: 'ASC' },
-      }),
+    async gaps(stretchIds) {
+      // In the order of the answer, each once, so that the pieces of it fit together.
+      const ids = [...new Set(stretchIds)].sort();
+      const found: GapRecord[] = [];
+      for (let at = 0; at < ids.length; at += rowsPerStatement) {
+        const some = await manager.find(gapEntity, {
+          where: { stretchId: In(ids.slice(at, at + rowsPerStatement)) },
+          order: { stretchId: 'ASC', from: 'ASC', id: 'ASC' },
+        });
+        for (const gap of some) found.push(gap);
+      }
+      return found;
+    },
   };
 }
 

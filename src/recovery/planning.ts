@@ -96,15 +96,29 @@ interface FoundCut {
 async function loadLogFacts(read: CatalogReader, instanceIds: readonly string[]): Promise<Map<string, LogFacts>> {
   const [allStretches, allBackups] = await Promise.all([read.stretches(instanceIds), read.backupPoints(instanceIds)]);
   const allGaps = await read.gaps(allStretches.map((stretch) => stretch.id));
+  const stretchesOf = grouped(allStretches, ({ instanceId }) => instanceId);
+  const backupsOf = grouped(allBackups, ({ instanceId }) => instanceId);
+  const gapsOf = grouped(allGaps, ({ stretchId }) => stretchId);
   return new Map(
     instanceIds.map((id) => {
-      const stretches = allStretches.filter((stretch) => stretch.instanceId === id);
-      const own = new Set(stretches.map((stretch) => stretch.id));
-      const gaps = allGaps.filter((gap) => own.has(gap.stretchId));
-      const points = startingPoints(allBackups.filter((backup) => backup.instanceId === id));
+      const stretches = stretchesOf.get(id) ?? [];
+      const gaps = stretches.flatMap((stretch) => gapsOf.get(stretch.id) ?? []);
+      const points = startingPoints(backupsOf.get(id) ?? []);
       return [id, { stretches, gaps, points, windows: computeWindows(stretches, gaps, points) }];
     }),
   );
+}
+
+/** The rows of each key, in their order: one walk for all keys, where there may be thousands of them. */
+function grouped<T>(rows: readonly T[], keyOf: (row: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const row of rows) {
+    const key = keyOf(row);
+    const group = groups.get(key);
+    if (group) group.push(row);
+    else groups.set(key, [row]);
+  }
+  return groups;
 }
 
 async function gatherFacts(

@@ -221,6 +221,27 @@ describe('segments', () => {
     assert.equal(await whole(30, 40), true);
   });
 
+  test('the gaps of more stretches than one statement takes come in the same order', async (t) => {
+    const { catalog } = await scratchCatalog(t);
+    const gaps = ['s00500', 's39999'].flatMap((stretchId) =>
+      [1, 2].map((from) => aGap({ id: `g-${stretchId}-${from}`, stretchId, from: at(from) })),
+    );
+    await catalog.write(async (writer) => {
+      await writer.insertInstance(anInstance({ id: 'i' }));
+      await writer.insertStretch(aStretch({ id: 's00500', instanceId: 'i' }));
+      await writer.insertStretch(aStretch({ id: 's39999', instanceId: 'i', number: 2 }));
+      for (const gap of [...gaps].reverse()) await writer.insertGap(gap);
+    });
+    const ids = Array.from({ length: 40_000 }, (_, number) => `s${String(number).padStart(5, '0')}`);
+    assert.deepEqual(await catalog.read.gaps(ids), gaps);
+    assert.deepEqual(
+      await catalog.read.gaps([...ids.reverse(), ...ids]),
+      gaps,
+      'each once, however they are asked for',
+    );
+    assert.deepEqual(await catalog.read.gaps([]), []);
+  });
+
   test('the cut for an instant lies in the oldest segment with a later commit', async (t) => {
     const { catalog } = await scratchCatalog(t);
     await stretchWith(

@@ -16,7 +16,7 @@ import { loadWindows, planRecovery } from '../../src/recovery/planning.js';
 import { windowHolding } from '../../src/recovery/windows.js';
 import { FileStorage } from '../../src/storage/fileStorage.js';
 import { ObjectPipeline } from '../../src/storage/pipeline.js';
-import { aBackup, anInstance, aStretch, completion, scratchCatalog } from '../catalog/examples.js';
+import { aBackup, aGap, anInstance, aStretch, at, completion, scratchCatalog } from '../catalog/examples.js';
 import { Random, seeds } from '../support/random.js';
 import { scratchDir } from '../support/scratch.js';
 
@@ -272,3 +272,36 @@ for (const seed of seeds(20261123)) {
     assert.ok(planned > 0, 'nothing was planned at all');
   });
 }
+
+test('the windows of many instances are loaded together and kept apart', async (t) => {
+  const { catalog } = await scratchCatalog(t);
+  const ids = Array.from({ length: 5 }, (_, number) => `i${number}`);
+  await catalog.write(async (writer) => {
+    for (const [number, id] of ids.entries()) {
+      await writer.insertInstance(anInstance({ id }));
+      if (number === 4) continue; // One without any log.
+      const coveredTo = at(100 + number);
+      await writer.insertStretch(aStretch({ id: `s-${id}`, instanceId: id, coveredTo }));
+      await writer.insertBackup(aBackup({ id: `b-${id}`, instanceId: id }));
+      await writer.updateBackup(`b-${id}`, completion(`s-${id}`, at(number)));
+      const gap = aGap({ id: `g-${id}`, stretchId: `s-${id}`, from: at(50), to: at(60 + number) });
+      if (number > 1) await writer.insertGap(gap);
+    }
+  });
+  const windows = await loadWindows(catalog.read, [...ids, 'unknown']);
+  const spans = Object.fromEntries([...windows].map(([id, own]) => [id, own.map(({ from, to }) => [from, to])]));
+  assert.deepEqual(spans, {
+    i0: [[at(0), at(100)]],
+    i1: [[at(1), at(101)]],
+    i2: [
+      [at(2), at(50)],
+      [at(62), at(102)],
+    ],
+    i3: [
+      [at(3), at(50)],
+      [at(63), at(103)],
+    ],
+    i4: [],
+    unknown: [],
+  });
+});
