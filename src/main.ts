@@ -204,7 +204,7 @@ export async function startService(
 
 /** Every capture was started before the gateway; what can still fail later is the catalog. */
 async function answers(catalog: Catalog): Promise<boolean> {
-  await catalog.read.recoveriesInStates(['QUEUED']);
+  await catalog.read.recoveriesInStates(['QUEUED'], 1);
   return true;
 }
 

@@ -49,7 +49,7 @@ export class Roller {
   private async look(): Promise<void> {
     const { read, datastores, logger, signal, roll } = this.options;
     for (const instance of await read.instancesInStates(['ACTIVE'])) {
-      if (signal.aborted || (await read.recoveriesInStates(['QUEUED', 'RUNNING'])).length > 0) return;
+      if (signal.aborted || (await read.recoveriesInStates(['QUEUED', 'RUNNING'], 1)).length > 0) return;
       if (!datastores.get(instance.datastore).rollForward) continue;
       const facts = await this.factsOf(instance.id);
       const verdict = facts && rollVerdict(facts);

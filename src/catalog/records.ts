@@ -295,8 +295,8 @@ export interface CatalogReader {
     filter: { tenantId: string; sourceId: string | null; states: readonly RecoveryState[] | null },
     page: Page,
   ): Promise<RecoveryRecord[]>;
-  /** Of all tenants, oldest first; for the task manager. */
-  recoveriesInStates(states: readonly RecoveryState[]): Promise<RecoveryRecord[]>;
+  /** Of all tenants, oldest first, and no more than `limit` where one is given; for the task manager. */
+  recoveriesInStates(states: readonly RecoveryState[], limit?: number): Promise<RecoveryRecord[]>;
   /** In the order in which they run. */
   steps(recoveryIds: readonly string[]): Promise<StepRecord[]>;
 

@@ -41,8 +41,12 @@ export function recoveryReads(manager: EntityManager): RecoveryReads {
       return newestFirst(query, 'createdAt', ['tenantId', tenantId], page);
     },
 
-    recoveriesInStates: (states) =>
-      recoveries.find({ where: { state: In(states) }, order: { createdAt: 'ASC', id: 'ASC' } }),
+    recoveriesInStates: (states, limit) =>
+      recoveries.find({
+        where: { state: In(states) },
+        order: { createdAt: 'ASC', id: 'ASC' },
+        ...(limit !== undefined && { take: limit }),
+      }),
 
     recoveryOrigin: (recoveryId) => manager.findOneBy(originEntity, { recoveryId }),
 

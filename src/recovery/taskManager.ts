@@ -96,7 +96,7 @@ export class TaskManager {
   private async claim(): Promise<void> {
     const { catalog, clock, concurrency } = this.options;
     while (!this.stopping.signal.aborted && this.running.size < concurrency) {
-      const [next] = await catalog.read.recoveriesInStates(['QUEUED']);
+      const [next] = await catalog.read.recoveriesInStates(['QUEUED'], 1);
       if (!next) return;
       assertTransition(next.state, 'RUNNING');
       const startedAt = clock();

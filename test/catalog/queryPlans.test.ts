@@ -148,6 +148,11 @@ test('with 50,000 segments', async (t) => {
     }
   });
 
+  await t.test('the next recovery in the queue, however many wait', async () => {
+    const { steps } = await seeks(() => recoveryReads(reader.manager).recoveriesInStates(['QUEUED'], 1));
+    assert.match(steps.join(), /recoveries_by_state/);
+  });
+
   await t.test('what is loaded for many at once takes one statement', async () => {
     const manager = reader.manager;
     await seeks(() => backupReads(manager).backupsByIds(['a', 'b']));

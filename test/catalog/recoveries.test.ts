@@ -95,6 +95,8 @@ describe('recoveries', () => {
     await assert.rejects(list({}, 5, 'd'), unknown, "another tenant's id is unknown");
     await assert.rejects(list({}, 5, 'unknown'), unknown);
     assert.deepEqual(ids(await catalog.read.recoveriesInStates(['QUEUED', 'RUNNING'])), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(ids(await catalog.read.recoveriesInStates(['QUEUED', 'RUNNING'], 2)), ['a', 'b']);
+    assert.deepEqual(ids(await catalog.read.recoveriesInStates(['RUNNING'], 1)), ['c']);
   });
 
   test('steps come in the order in which they run, and change one by one', async (t) => {
