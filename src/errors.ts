@@ -54,7 +54,8 @@ export interface FaultOptions {
   hint?: string;
   /**
    * Facts a program can act on: `argument` for INVALID_ARGUMENT; `earliest`, `latest`, `nearestBefore`, `nearestAfter`
-   * (instants as text) for refused targets; `object` for a damaged stored object; `limit` for TOO_MANY_REQUESTS, with
+   * (instants as text) for refused targets; `object` for a stored object that is damaged or, as far as is known, the only
+   * one that cannot be read; `limit` for TOO_MANY_REQUESTS, with
    * `retryAt` where time alone helps.
    */
   details?: JsonObject;

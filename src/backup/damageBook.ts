@@ -1,7 +1,8 @@
 /**
  * Remembers what a recovery found damaged, so that nothing is advertised that can't be recovered: a lost segment splits
  * its window, a lost backup is one no more, and a new full backup opens the next window. What is written here is not
- * taken back, so the object is read once more first: one bad read, or a storage that is not mounted, proves nothing.
+ * taken back, so the object is read once more first: one bad read, or a storage that is not mounted, proves nothing. A
+ * disk that cannot read it has lost it only if it can read others.
  */
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
@@ -14,6 +15,9 @@ import type { ObjectPipeline } from '../storage/pipeline.js';
 import type { Storage } from '../storage/storage.js';
 import { readManifest } from './manifest.js';
 import { parseKey } from './objectKeys.js';
+
+/** Other objects that are tried before the whole disk is taken for unreadable. */
+const OTHERS_TRIED = 8;
 
 export interface DamageBookOptions {
   catalog: Catalog;
@@ -36,8 +40,8 @@ export class DamageBook {
       if (!owner) return;
       const written =
         'backupId' in owner
-          ? fault.code === 'BACKUP_CORRUPT' && (await this.rememberBackup(owner.backupId, object))
-          : fault.code === 'LOG_CORRUPT' && (await this.rememberSegment(owner, object));
+          ? tellsOf(fault, 'BACKUP_CORRUPT') && (await this.rememberBackup(owner.backupId, object))
+          : tellsOf(fault, 'LOG_CORRUPT') && (await this.rememberSegment(owner, object));
       if (!written) return;
       this.options.logger.error({ instanceId: owner.instanceId, object }, 'a stored object is lost for recoveries');
       this.options.onLost(owner.instanceId);
@@ -91,11 +95,48 @@ export class DamageBook {
       for await (const _bytes of pipeline.read(object, code));
       return null;
     } catch (error) {
-      if (!(error instanceof Fault) || error.code !== code) throw error;
+      if (!(error instanceof Fault) || !tellsOf(error, code)) throw error;
+      if (error.code !== code) {
+        if (!(await this.othersAreReadable(object))) throw error;
+        return new Fault(code, `The disk cannot read the stored object ${object.key} any more`, {
+          hint: 'Take a new backup now, and have a look at the disk.',
+          details: error.details,
+          cause: error,
+        });
+      }
       if (error.details.problem !== 'missing') return error;
       for await (const _any of storage.list('instances')) return error;
       throw new Fault('STORAGE_UNAVAILABLE', 'The storage is empty', { hint: 'Check that it is mounted.' });
     }
+  }
+
+  /** Bad sectors lie together, so one more that cannot be read is not yet the disk. */
+  private async othersAreReadable(object: StoredObject): Promise<boolean> {
+    const { storage } = this.options;
+    let tried = 0;
+    for await (const { key } of storage.list('instances')) {
+      if (key === object.key) continue;
+      if (await canBeRead(storage, key)) return true;
+      tried += 1;
+      if (tried === OTHERS_TRIED) return false;
+    }
+    return false;
+  }
+}
+
+/** The fault says of an object that it is damaged, or that the disk cannot read it. */
+function tellsOf({ code, details }: Fault, damage: DamageCode): boolean {
+  return code === damage || (code === 'STORAGE_UNAVAILABLE' && details.problem === 'unreadable');
+}
+
+async function canBeRead(storage: Storage, key: string): Promise<boolean> {
+  try {
+    const stream = await storage.get(key);
+    if (!stream) return false; // Removed meanwhile.
+    for await (const _bytes of stream);
+    return true;
+  } catch {
+    return false;
   }
 }
 

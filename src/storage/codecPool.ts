@@ -6,7 +6,8 @@ import { Worker } from 'node:worker_threads';
 import { Fault } from '../errors.js';
 import type { StoredObject, ThreadSink } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
-import type { CodecReply, CodecRequest } from './codecWorker.js';
+import type { CodecReply, CodecRequest, ThreadError } from './codecWorker.js';
+import { unreadable } from './fileFaults.js';
 import type { Poured } from './pouring.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
@@ -122,9 +123,11 @@ export class CodecPool {
       const { poured } = await seat.ask({ op: 'pourFile', file, object: { plainBytes, storedBytes, sha256 }, sink });
       return poured;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'STORED_BYTES_UNREADABLE') throw error;
+      const { code, systemCode = null } = error as ThreadError;
+      if (code !== 'STORED_BYTES_UNREADABLE') throw error;
       throw new Fault('STORAGE_UNAVAILABLE', `The stored object ${object.key} cannot be read`, {
         hint: 'Check the storage, then try again.',
+        details: unreadable(object.key, systemCode),
         cause: error,
       });
     } finally {

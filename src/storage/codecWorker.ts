@@ -29,7 +29,15 @@ export interface CodecReply {
   /** What became of a poured file; null where there was none to open. */
   poured: Poured | null;
   /** With what tells a system error from others. */
-  error: { message: string; code?: string | undefined; syscall?: string | undefined } | null;
+  error: ThreadError | null;
+}
+
+export interface ThreadError {
+  message: string;
+  code?: string | undefined;
+  syscall?: string | undefined;
+  /** Of StoredBytesUnreadable. */
+  systemCode?: string | undefined;
 }
 
 /**
@@ -150,8 +158,9 @@ parentPort?.on('message', async (request: CodecRequest) => {
     if (request.op === 'pourFile') reply.poured = await pourFile(request);
     else Object.assign(reply, answer(request));
   } catch (error) {
-    const { message, code, syscall } = error as NodeJS.ErrnoException;
-    reply.error = { message: message ?? String(error), ...(code && { code }), ...(syscall && { syscall }) };
+    const { message, code, syscall, systemCode } = error as ThreadError;
+    const facts = { ...(code && { code }), ...(syscall && { syscall }), ...(systemCode && { systemCode }) };
+    reply.error = { message: message ?? String(error), ...facts };
   }
   parentPort?.postMessage(
     reply,

@@ -1,5 +1,5 @@
 /** Says what a failing file system means to whoever asked for an object. */
-import { Fault, invalidArgument } from '../errors.js';
+import { Fault, invalidArgument, type JsonObject } from '../errors.js';
 
 /** The code of a system error, such as ENOENT; null for any other thing thrown. */
 export function systemCode(thrown: unknown): string | null {
@@ -8,7 +8,7 @@ export function systemCode(thrown: unknown): string | null {
 }
 
 /** A system error as a Fault; everything else, Faults and a signal's reason among them, as it was. */
-export function fileFault(thrown: unknown, doing: string, dir: string): unknown {
+export function fileFault(thrown: unknown, doing: string, dir: string, details: JsonObject = {}): unknown {
   const code = systemCode(thrown);
   if (code === null) return thrown;
   const said = `${doing} failed: ${code}`;
@@ -35,8 +35,21 @@ export function fileFault(thrown: unknown, doing: string, dir: string): unknown 
   }
 
   function unavailable(hint: string): Fault {
-    return new Fault('STORAGE_UNAVAILABLE', said, { hint, cause: thrown });
+    return new Fault('STORAGE_UNAVAILABLE', said, { hint, details, cause: thrown });
   }
+}
+
+/** The same of reading an object, with whatever it says of the object itself. */
+export function readingFault(thrown: unknown, key: string, dir: string): unknown {
+  return fileFault(thrown, `Reading ${key}`, dir, unreadable(key, systemCode(thrown)));
+}
+
+/**
+ * Facts for a read that failed with this code: a disk that answers EIO may be dead, or have lost just these bytes. So it
+ * is told of which object it was, for whoever can find that out.
+ */
+export function unreadable(key: string, code: string | null): JsonObject {
+  return code === 'EIO' ? { object: key, problem: 'unreadable' } : {};
 }
 
 /** What giving an object its name may fail with where it has the name of another object's directory, or runs through an object. */

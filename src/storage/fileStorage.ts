@@ -11,7 +11,7 @@ import { pathToFileURL } from 'node:url';
 import { invalidArgument } from '../errors.js';
 import { abortable } from './abortable.js';
 import { makeDirectories, syncDirectory, writeDurably } from './durableFile.js';
-import { fileFault, nameClash, systemCode } from './fileFaults.js';
+import { fileFault, nameClash, readingFault, systemCode } from './fileFaults.js';
 import { FileReadable } from './fileReadable.js';
 import { checkKey } from './objectKey.js';
 import type { ObjectInfo, ObjectKey, ObjectStream, Storage } from './storage.js';
@@ -77,14 +77,16 @@ export class FileStorage implements Storage {
   async get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null> {
     const file = this.fileOf(key);
     signal?.throwIfAborted();
-    const asFault = (thrown: unknown) => fileFault(thrown, `Reading ${key}`, this.root);
-    return this.doing(`Reading ${key}`, async () => {
+    const asFault = (thrown: unknown) => readingFault(thrown, key, this.root);
+    try {
       const handle = await this.orAbsent(open(file, 'r'));
       if (!handle) return null;
       if (!(await isObject(handle))) return null;
       const stream = new FileReadable(handle, asFault);
       return signal ? addAbortSignal(signal, stream) : stream;
-    });
+    } catch (error) {
+      throw asFault(error);
+    }
   }
 
   fileOf(key: ObjectKey): string {

@@ -66,7 +66,7 @@ export class ObjectPipeline {
    * With `reuse` a chunk is valid only until the next one is asked for, which saves much of the cost of long objects;
    * without it a chunk is the caller's.
    * @throws Fault of code `damage` with details { object, problem } (see Damage) where the stored object is not what was
-   *   stored; VERSION_MISMATCH where a later release wrote it; STORAGE_UNAVAILABLE; the signal's reason
+   *   stored; VERSION_MISMATCH where a later release wrote it; STORAGE_UNAVAILABLE as Storage.get; the signal's reason
    */
   read(
     object: StoredObject,

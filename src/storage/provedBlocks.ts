@@ -224,7 +224,7 @@ export class FileBytes implements StoredBytes {
     try {
       return readSync(this.descriptor, this.space, at, bytes, this.at);
     } catch (cause) {
-      throw new StoredBytesUnreadable((cause as Error).message, { cause });
+      throw new StoredBytesUnreadable(cause as NodeJS.ErrnoException);
     }
   }
 }
@@ -232,6 +232,13 @@ export class FileBytes implements StoredBytes {
 /** The stored bytes could not be read, as told apart from whatever their taker throws. */
 export class StoredBytesUnreadable extends Error {
   readonly code = 'STORED_BYTES_UNREADABLE';
+  /** What the system called it, such as EIO: that crosses threads, a cause does not. */
+  readonly systemCode: string | undefined;
+
+  constructor(cause: NodeJS.ErrnoException) {
+    super(cause.message, { cause });
+    this.systemCode = cause.code;
+  }
 }
 
 /** @param sha256 of all stored bytes, lower-case hex */

@@ -38,7 +38,8 @@ export interface Storage {
   /**
    * Opens an object for reading. Resolves once it is known to exist; null where there is no such object. A fault while
    * the bytes flow is the stream's error, as a Fault.
-   * @throws Fault STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key)
+   * @throws Fault STORAGE_UNAVAILABLE, with details { object, problem: 'unreadable' } where it may be that just this
+   *   object cannot be read; INVALID_ARGUMENT (key)
    */
   get(key: ObjectKey, signal?: AbortSignal): Promise<ObjectStream | null>;
 

@@ -1,7 +1,7 @@
 /** No damaged object may ever be read without an error, and the error has to say which object and what is wrong. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { Fault } from '../../src/errors.js';
 import type { StoredObject } from '../../src/model.js';
@@ -9,6 +9,8 @@ import { fileFault } from '../../src/storage/fileFaults.js';
 import { FileReadable } from '../../src/storage/fileReadable.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
 import type { Damage } from '../../src/storage/provedBlocks.js';
+import { fileSink } from '../support/fileSink.js';
+import { scratchDir } from '../support/scratch.js';
 import { seeded, seeds } from '../support/seed.js';
 import { allOf, inPieces, openPipeline } from './objects.js';
 
@@ -164,6 +166,21 @@ describe('damage to stored objects', () => {
     const object = await pipeline.write('x', inPieces(randomBytes(10)));
     await rm(dir, { recursive: true });
     assert.equal((await faultOf(pipeline, object, 'LOG_CORRUPT')).code, 'STORAGE_UNAVAILABLE');
+  });
+
+  it('an object that the disk itself cannot read is named, however it is read', async (t) => {
+    const { pipeline, dir } = await openPipeline(t);
+    const out = await scratchDir(t);
+    for (const size of [10, 4_000_000]) {
+      const object = await pipeline.write('x', inPieces(randomBytes(size)));
+      // The first page of a process is mapped to nothing: reading it fails as a bad sector does.
+      await rm(`${dir}/x`);
+      await symlink('/proc/self/mem', `${dir}/x`);
+      const named = { code: 'STORAGE_UNAVAILABLE', details: { object: 'x', problem: 'unreadable' } };
+      await assert.rejects(allOf(pipeline.read(object, 'LOG_CORRUPT')), named);
+      await assert.rejects(pipeline.pour(object, 'LOG_CORRUPT', fileSink(`${out}/${size}`)), named);
+      await rm(`${dir}/x`);
+    }
   });
 
   it('a disk that fails in the middle is not taken for damage, not even of an object that is damaged too', async (t) => {
