@@ -3,6 +3,7 @@
  * captured; then every recovery must hold exactly what the programs had committed up to the cut, and nothing else.
  */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import type { StoredBackup } from '../../../src/datastores/datastore.js';
@@ -10,7 +11,7 @@ import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
 import { type Asked, assertRecoveriesExact, assertTimesRise, type Content } from '../../support/sqliteOracle.js';
-import { ask, start } from '../../support/sqlitePrograms.js';
+import { ask, start, until } from '../../support/sqlitePrograms.js';
 import { randomFrom, readLog } from '../../support/sqliteWriters.js';
 
 const long = process.env.PITR_TEST_LONG === '1';
@@ -38,6 +39,7 @@ for (const seed of seeds) {
     // The fourth is killed wherever it happens to be: its last transaction may or may not have been committed.
     const victim = writers.pop();
     await writers[0]?.done;
+    await until('the fourth has got its turn', () => logs.every((log) => existsSync(log)), 120);
     victim?.child.kill('SIGKILL');
     await assert.rejects(victim?.done ?? Promise.resolve());
     const one = await bench.backup(capture, 'incremental-1', base);
