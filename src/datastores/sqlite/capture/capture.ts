@@ -16,6 +16,8 @@ import { databaseFile, spoolDirectory } from '../source/databasePaths.js';
 import { discardSegment } from '../spool/spool.js';
 import { SegmentShipper } from './segmentShipper.js';
 
+/** Between two attempts of a capture to attach again, however well its process is. */
+const leastRestartMs = 100;
 /** How much of the cap may wait when the source is taken up again; a short hold keeps the times of commits exact. */
 const HELD_UNTIL = 7 / 8;
 const LET_GO_UNTIL = 1 / 2;
@@ -156,9 +158,11 @@ export class SqliteCapture implements LogCapture {
     this.setSourceTrouble(trouble);
     this.shipper.lastAttempt();
     await this.queue;
-    // Nothing to do where the process ended.
+    const delayMs = Math.max(this.engine.restartDelayMs, leastRestartMs);
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    if (this.stopped) return;
+    // After the wait, because any call starts a process that ended; in a new one there is nothing to detach.
     await this.engine.call('detach', { capture: this.instance.id }).catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, this.engine.restartDelayMs));
     if (this.stopped) return;
     this.shipper.resume();
     await this.attach();

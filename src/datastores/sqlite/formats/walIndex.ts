@@ -30,6 +30,8 @@ const initialized = 12;
 
 export class WalIndex {
   private descriptor: number | null = null;
+  /** Which file that is. */
+  private opened: { dev: number; ino: number } | null = null;
   private readonly numbers = new Uint32Array(allNumbers);
   private readonly bytes = new Uint8Array(this.numbers.buffer);
 
@@ -60,22 +62,23 @@ export class WalIndex {
 
   /** Whether programs that open the database now share this file; true also where it was not asked yet. */
   sameFile(): boolean {
-    if (this.descriptor === null) return true;
-    const own = fstatSync(this.descriptor);
+    if (this.opened === null) return true;
     const found = statSync(this.file, { throwIfNoEntry: false });
-    return found?.ino === own.ino && found.dev === own.dev;
+    return found?.ino === this.opened.ino && found.dev === this.opened.dev;
   }
 
   /** Only after the last connection of this process. */
   close(): void {
     if (this.descriptor !== null) closeSync(this.descriptor);
     this.descriptor = null;
+    this.opened = null;
   }
 
   /** False where there is no such file, or none that this knows. */
   private read(): boolean {
     try {
       this.descriptor ??= openSync(this.file, 'r');
+      this.opened ??= fstatSync(this.descriptor);
     } catch {
       return false;
     }
