@@ -83,6 +83,8 @@ export interface StoredObject {
   storedBytes: number;
   /** SHA-256 of the stored bytes, lower-case hex. */
   sha256: string;
+  /** BLAKE3 of them, 256 bits in lower-case hex; absent or null where only the SHA-256 is known. */
+  blake3?: string | null;
 }
 
 /** What a caller asks for: exactly one of the two, or neither for the latest recoverable point. */

@@ -14,11 +14,13 @@ import { backupPrefix } from './objectKeys.js';
 /** Raised whenever a reader of the older version could misread the newer one. */
 const MANIFEST_VERSION = 1;
 
+const HEX_256 = /^[0-9a-f]{64}$/;
 const storedObject = z.object({
   key: z.string(),
   plainBytes: z.number().int().nonnegative(),
   storedBytes: z.number().int().nonnegative(),
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  sha256: z.string().regex(HEX_256),
+  blake3: z.string().regex(HEX_256).nullable().optional(),
 });
 const position = z.object({ stretch: z.string(), ordinal: z.number().int().nonnegative(), text: z.string() });
 const manifestSchema = z.object({

@@ -1,12 +1,12 @@
 /** The table `backups`: one row per backup, kept after its objects are gone. */
 import { EntitySchema } from 'typeorm';
 import { backupStates, backupTypes, type StoredObject } from '../model.js';
-import { fraction, instantColumn, json, named, nullable, oneOf, primary, sha256Hex, text, whole } from './columns.js';
+import { fraction, hex256, instantColumn, json, named, nullable, oneOf, primary, text, whole } from './columns.js';
 import type { BackupRecord } from './records.js';
 
 /** As the record; the columns of `manifest` are null one by one where the record's is null as a whole. */
 export type BackupRow = Omit<BackupRecord, 'manifest'> & {
-  manifest: { [column in keyof StoredObject]: StoredObject[column] | null };
+  manifest: { [column in Exclude<keyof StoredObject, 'blake3'>]: StoredObject[column] | null };
 };
 
 const manifestColumns = new EntitySchema<BackupRow['manifest']>({
@@ -101,7 +101,7 @@ export const backupEntity = new EntitySchema<BackupRow>({
       name: 'backups_ordinals',
       expression: '"replayAfterOrdinal" >= 0 AND "consistentOrdinal" >= "replayAfterOrdinal"',
     },
-    { name: 'backups_manifest', expression: sha256Hex('manifestSha256') },
+    { name: 'backups_manifest', expression: hex256('manifestSha256') },
   ],
   indices: [
     { name: 'backups_newest', columns: ['instanceId', 'startedAt', 'id'] },

@@ -121,15 +121,22 @@ export function backupReads(manager: EntityManager): BackupReads {
 export function backupChanges(manager: EntityManager): BackupChanges {
   return {
     async insertBackup(record) {
-      await insertRows(manager, backupEntity, [{ ...record, manifest: record.manifest ?? NO_MANIFEST }]);
+      await insertRows(manager, backupEntity, [{ ...record, manifest: toColumns(record.manifest) }]);
     },
 
     async updateBackup(id, { manifest, ...change }) {
       const row: Partial<BackupRow> = change;
-      if (manifest !== undefined) row.manifest = manifest ?? NO_MANIFEST;
+      if (manifest !== undefined) row.manifest = toColumns(manifest);
       await changeRow(manager, backupEntity, { id }, row);
     },
   };
+}
+
+/** A manifest is small, and whoever asks the API for a backup's hash gets that which proves it: the SHA-256 alone. */
+function toColumns(manifest: StoredObject | null): BackupRow['manifest'] {
+  if (!manifest) return NO_MANIFEST;
+  const { key, plainBytes, storedBytes, sha256 } = manifest;
+  return { key, plainBytes, storedBytes, sha256 };
 }
 
 function toRecord(row: BackupRow): BackupRecord {

@@ -50,8 +50,8 @@ export function oneOf(column: string, words: readonly string[]): string {
   return `"${column}" IN (${words.map((word) => `'${word}'`).join(', ')})`;
 }
 
-/** The CHECK expression of a SHA-256 in lower-case hex; true for null. Written so that every SQL dialect reads it. */
-export function sha256Hex(column: string): string {
+/** The CHECK expression of a hash of 256 bits in lower-case hex; true for null. Written so that every SQL dialect reads it. */
+export function hex256(column: string): string {
   return `length("${column}") = 64 AND trim("${column}", '0123456789abcdef') = ''`;
 }
 

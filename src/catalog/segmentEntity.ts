@@ -4,7 +4,7 @@
  */
 import { EntitySchema } from 'typeorm';
 import type { StoredObject } from '../model.js';
-import { instantColumn, named, nullable, primary, sha256Hex, text, whole } from './columns.js';
+import { hex256, instantColumn, named, nullable, primary, text, whole } from './columns.js';
 import type { SegmentRecord } from './records.js';
 
 /**
@@ -26,6 +26,7 @@ const objectColumns = new EntitySchema<StoredObject>({
     plainBytes: named('objectPlainBytes', whole),
     storedBytes: named('objectStoredBytes', whole),
     sha256: named('objectSha256', text),
+    blake3: nullable(named('objectBlake3', text)),
   },
 });
 
@@ -75,7 +76,8 @@ export const segmentEntity = new EntitySchema<SegmentRow>({
       expression: '"lastWithCommit" <= "last" AND ("lastCommitAt" IS NULL OR "lastWithCommit" = "last")',
     },
     { name: 'log_segments_bytes', expression: '"objectPlainBytes" >= 0 AND "objectStoredBytes" >= 0' },
-    { name: 'log_segments_sha256', expression: sha256Hex('objectSha256') },
+    { name: 'log_segments_sha256', expression: hex256('objectSha256') },
+    { name: 'log_segments_blake3', expression: hex256('objectBlake3') },
   ],
   indices: [{ name: 'log_segments_latest_commit_at', columns: ['stretchId', 'latestCommitAt', 'last'] }],
 });

@@ -1,13 +1,13 @@
 /**
- * The work done on one object's bytes: blocks to and from LZ4, and the running SHA-256. Synchronous and costly;
+ * The work done on one object's bytes: blocks to and from LZ4, and the running hashes. Synchronous and costly;
  * codecWorker.ts runs it beside the main thread.
  */
-import { createHash } from 'node:crypto';
 import { compressSync } from 'lz4-napi';
 import type { SinkInThread } from '../model.js';
 import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
 import { plainOfLz4 } from './lz4Block.js';
 import { BLOCK_BYTES, BLOCK_HEADER_BYTES, blockHeader, MAX_BLOCK_BYTES, putBlockHeader } from './objectFormat.js';
+import { type Digests, type Hashing, ObjectHashes } from './objectHashes.js';
 
 /** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
 const WORTHWHILE = 0.97;
@@ -96,28 +96,28 @@ function plainOf(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
 
 /** What one open object needs done; on a worker thread (codecPool.ts) or, for small ones, right here. Calls keep their order. */
 export interface ObjectCodec {
-  /** Adds to the running SHA-256 and gives the same bytes back. The buffer passed in is not to be used again. */
+  /** Adds to the running hashes and gives the same bytes back. The buffer passed in is not to be used again. */
   hash(bytes: Buffer<ArrayBuffer>): Promise<Buffer>;
-  /** Adds stored blocks to the SHA-256 and decodes them, up to the first that does not decode; see decodeBlock(). */
+  /** Adds stored blocks to the hashes and decodes them, up to the first that does not decode; see decodeBlock(). */
   decode(blocks: Buffer<ArrayBuffer>[]): Promise<Buffer[]>;
-  /** The SHA-256 of everything so far, lower-case hex; the last call but release(). */
-  digest(): Promise<string>;
+  /** The hashes of everything so far; the last call but release(). */
+  digests(): Promise<Digests>;
   /** Gives up the object's place, done or not. May be called twice. */
   release(): void;
 }
 
-export function inlineCodec(): ObjectCodec {
-  const sha256 = createHash('sha256');
+export function inlineCodec(hashing: Hashing): ObjectCodec {
+  const hashes = new ObjectHashes(hashing);
   return {
     hash: async (bytes) => {
-      sha256.update(bytes);
+      hashes.update(bytes);
       return bytes;
     },
     decode: async (blocks) => {
-      for (const block of blocks) sha256.update(block);
+      for (const block of blocks) hashes.update(block);
       return decodeBlocks(blocks);
     },
-    digest: async () => sha256.digest('hex'),
+    digests: async () => hashes.digests(),
     release: () => {},
   };
 }

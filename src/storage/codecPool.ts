@@ -8,6 +8,7 @@ import type { StoredObject, ThreadSink } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
 import type { CodecReply, CodecRequest, ThreadError } from './codecWorker.js';
 import { unreadable } from './fileFaults.js';
+import type { Hashing, Proof } from './objectHashes.js';
 import type { Poured } from './pouring.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
@@ -90,17 +91,18 @@ export class CodecPool {
     return bufferOf(await seat.ask({ op: 'encode', bytes: space, plainBytes }));
   }
 
-  /** A SHA-256 is sequential, so an object stays on one thread: that with the fewest. @throws Fault INTERNAL */
-  open(): ObjectCodec {
+  /** A hash is sequential, so an object stays on one thread: that with the fewest. @throws Fault INTERNAL */
+  open(hashing: Hashing): ObjectCodec {
     const seat = this.pick((one) => one.objects);
     this.lastObject += 1;
     const object = this.lastObject;
     seat.objects += 1;
     let open = true;
+    seat.ask({ op: 'open', object, hashing }).catch(() => {}); // a thread that is gone says so to whatever is asked next
     return {
       hash: async (bytes) => bufferOf(await seat.ask({ op: 'hash', object, bytes })),
       decode: async (blocks) => ((await seat.ask({ op: 'decode', object, blocks })).blocks ?? []).map(buffer),
-      digest: async () => (await seat.ask({ op: 'digest', object })).text ?? '',
+      digests: async () => (await seat.ask({ op: 'digests', object })).digests ?? {},
       release: () => {
         if (!open) return;
         open = false;
@@ -118,9 +120,10 @@ export class CodecPool {
   async pourFile(file: string, object: StoredObject, sink: ThreadSink): Promise<Poured | null> {
     const seat = this.pick((one) => one.objects);
     seat.objects += 1;
-    const { plainBytes, storedBytes, sha256 } = object;
+    const { plainBytes, storedBytes, sha256, blake3 = null } = object;
     try {
-      const { poured } = await seat.ask({ op: 'pourFile', file, object: { plainBytes, storedBytes, sha256 }, sink });
+      const proof: Proof = { plainBytes, storedBytes, sha256, blake3 };
+      const { poured } = await seat.ask({ op: 'pourFile', file, object: proof, sink });
       return poured;
     } catch (error) {
       const { code, systemCode = null } = error as ThreadError;

@@ -1,31 +1,30 @@
 /** A worker thread of the codec pool: does what it is asked in the order asked, and gives every buffer back. */
-import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
 import { collect } from '../collector.js';
-import type { StoredObject, ThreadSink } from '../model.js';
+import type { ThreadSink } from '../model.js';
 import { bytesOfLz4Results, decodeBlocks, encodeBlocks } from './blockCodec.js';
+import { type Digests, type Hashing, ObjectHashes, type Proof } from './objectHashes.js';
 import { type Poured, pourInto } from './pouring.js';
 import { FileBytes, noFindings } from './provedBlocks.js';
 
 /** `object` tells apart the objects that share this thread; the answer carries the request's `id`. */
 export type CodecRequest =
   | { id: number; op: 'encode'; bytes: Uint8Array<ArrayBuffer>; plainBytes: number }
+  | { id: number; op: 'open'; object: number; hashing: Hashing }
   | { id: number; op: 'hash'; object: number; bytes: Uint8Array<ArrayBuffer> }
   | { id: number; op: 'decode'; object: number; blocks: Uint8Array<ArrayBuffer>[] }
-  | { id: number; op: 'pourFile'; file: string; object: FileToPour; sink: ThreadSink }
-  | { id: number; op: 'digest' | 'release'; object: number };
-
-export type FileToPour = Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>;
+  | { id: number; op: 'pourFile'; file: string; object: Proof; sink: ThreadSink }
+  | { id: number; op: 'digests' | 'release'; object: number };
 
 export interface CodecReply {
   id: number;
   bytes: Uint8Array<ArrayBuffer> | null;
   /** Decoded ones. */
   blocks: Uint8Array<ArrayBuffer>[] | null;
-  text: string | null;
+  digests: Digests | null;
   /** What became of a poured file; null where there was none to open. */
   poured: Poured | null;
   /** With what tells a system error from others. */
@@ -59,14 +58,12 @@ function keepFreedBuffers(): void {
 keepFreedBuffers();
 collect({ type: 'minor' });
 
-const hashes = new Map<number, Hash>();
+const hashes = new Map<number, ObjectHashes>();
 
-function hashOf(object: number): Hash {
+function hashesOf(object: number): ObjectHashes {
   const known = hashes.get(object);
-  if (known) return known;
-  const made = createHash('sha256');
-  hashes.set(object, made);
-  return made;
+  if (!known) throw new Error(`object ${object} is not open on this thread`);
+  return known;
 }
 
 function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
@@ -137,14 +134,17 @@ function answer(request: Synchronous): Partial<CodecReply> {
   switch (request.op) {
     case 'encode':
       return { bytes: encodeBlocks(buffer(request.bytes), request.plainBytes) };
+    case 'open':
+      hashes.set(request.object, new ObjectHashes(request.hashing));
+      return {};
     case 'hash':
-      hashOf(request.object).update(request.bytes);
+      hashesOf(request.object).update(request.bytes);
       return { bytes: request.bytes };
     case 'decode':
-      for (const block of request.blocks) hashOf(request.object).update(block);
+      for (const block of request.blocks) hashesOf(request.object).update(block);
       return { blocks: decodeBlocks(request.blocks.map(buffer)) };
-    case 'digest':
-      return { text: hashOf(request.object).digest('hex') };
+    case 'digests':
+      return { digests: hashesOf(request.object).digests() };
     case 'release':
       hashes.delete(request.object);
       return {};
@@ -153,7 +153,7 @@ function answer(request: Synchronous): Partial<CodecReply> {
 
 /** Answers come in the order of the requests, but for whole files, which take longer. */
 parentPort?.on('message', async (request: CodecRequest) => {
-  const reply: CodecReply = { id: request.id, bytes: null, blocks: null, text: null, poured: null, error: null };
+  const reply: CodecReply = { id: request.id, bytes: null, blocks: null, digests: null, poured: null, error: null };
   try {
     if (request.op === 'pourFile') reply.poured = await pourFile(request);
     else Object.assign(reply, answer(request));

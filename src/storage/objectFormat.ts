@@ -1,6 +1,6 @@
 /**
  * The stored form of an object, version 1. It is a format on disk: a later release adds versions and goes on reading
- * this one. Whether the bytes are the right ones is proved by the SHA-256 and the sizes in the catalog, not in here.
+ * this one. Whether the bytes are the right ones is proved by a hash and the sizes in the catalog, not in here.
  *
  *   header   8 bytes   'PITO', version (1), codec (1 = LZ4), flags (u16, 0; kept for encryption)
  *   block    8 bytes   u32 stored length L, 1 to 2^20, with bit 31 set where the payload is raw;

@@ -1,5 +1,5 @@
 /**
- * The way out: storage -> SHA-256 and LZ4 on one thread -> plain bytes. No read ends well unless everything about the
+ * The way out: storage -> hash and LZ4 on one thread -> plain bytes. No read ends well unless everything about the
  * stored bytes was right (provedBlocks.ts).
  */
 import { once } from 'node:events';
@@ -8,6 +8,7 @@ import type { StoredObject, ThreadSink } from '../model.js';
 import { inlineCodec, type ObjectCodec } from './blockCodec.js';
 import { giveSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
+import { hashingOf } from './objectHashes.js';
 import { SMALL_BYTES } from './objectWriter.js';
 import { type Poured, pourInto } from './pouring.js';
 import { type Damage, noFindings, provedBlocks, StreamedBytes, type Verdict } from './provedBlocks.js';
@@ -103,7 +104,8 @@ function isSmall({ plainBytes, storedBytes }: StoredObject): boolean {
 }
 
 function codecFor(object: StoredObject, codecs: CodecPool): ObjectCodec {
-  return isSmall(object) ? inlineCodec() : codecs.open();
+  const hashing = hashingOf(object);
+  return isSmall(object) ? inlineCodec(hashing) : codecs.open(hashing);
 }
 
 async function open(
@@ -133,7 +135,7 @@ const DAMAGE_IN_WORDS: Record<Damage, string> = {
   missing: 'is missing from the storage',
   truncated: 'is shorter than when it was stored',
   extended: 'is longer than when it was stored',
-  checksum: 'is not as it was stored: its SHA-256 differs',
+  checksum: 'is not as it was stored: its hash differs',
   format: 'is not in the format of a stored object',
   length: 'does not hold as many bytes as were recorded',
 };

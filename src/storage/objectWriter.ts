@@ -1,5 +1,5 @@
 /**
- * The way in: plain bytes -> blocks -> LZ4 on any thread -> SHA-256 on one -> storage. Each stage runs a few blocks
+ * The way in: plain bytes -> blocks -> LZ4 on any thread -> hashes on one -> storage. Each stage runs a few blocks
  * ahead of the next, so that they overlap and an object holds a few MiB at most.
  */
 import { Fault } from '../errors.js';
@@ -36,7 +36,7 @@ export async function writeObject(
   signal: AbortSignal | undefined,
 ): Promise<StoredObject> {
   signal?.throwIfAborted();
-  const written = { plainBytes: 0, storedBytes: 0, sha256: '' };
+  const written: Written = { plainBytes: 0, storedBytes: 0, sha256: '', blake3: '' };
 
   async function* counted(): AsyncGenerator<Buffer, void, undefined> {
     for await (const bytes of storedBytes(codecs, runs(abortable(plain, signal)), written)) {
@@ -46,7 +46,7 @@ export async function writeObject(
   }
 
   const info = await storage.put(key, counted(), signal);
-  if (written.sha256 === '' || info.bytes !== written.storedBytes) {
+  if (written.sha256 === '' || written.blake3 === '' || info.bytes !== written.storedBytes) {
     await storage.remove(key);
     throw new Fault('STORAGE_UNAVAILABLE', `The storage kept ${info.bytes} of ${written.storedBytes} bytes of ${key}`, {
       hint: 'Check the storage, then try again.',
@@ -55,18 +55,20 @@ export async function writeObject(
   return { key, ...written };
 }
 
-/** The object as it is stored; fills in plainBytes and sha256. */
+type Written = Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256' | 'blake3'>;
+
+/** The object as it is stored; fills in all of `written` but storedBytes. */
 async function* storedBytes(
   codecs: CodecPool,
   plain: AsyncGenerator<PlainRun, void, undefined>,
-  written: { plainBytes: number; sha256: string },
+  written: Written,
 ): AsyncGenerator<Buffer, void, undefined> {
   let codec: ObjectCodec | null = null;
   try {
     const first = await plain.next();
     if (first.done || first.value.plainBytes <= SMALL_BYTES) {
       // A run that is not full is the last one.
-      codec = inlineCodec();
+      codec = inlineCodec('both');
       const parts: Buffer[] = [objectHeader()];
       let spent: Buffer | null = null;
       if (!first.done) {
@@ -79,7 +81,7 @@ async function* storedBytes(
       if (spent) giveSpace(spent);
       yield await codec.hash(whole);
     } else {
-      codec = codecs.open();
+      codec = codecs.open('both');
       yield await codec.hash(objectHeader());
       const encoded = readAhead(encodedBlocks(codecs, first.value, plain, written), codecs.size + 1);
       for await (const block of readAhead(hashedBlocks(codec, encoded), HASHED_AHEAD)) {
@@ -89,7 +91,7 @@ async function* storedBytes(
       }
       yield await codec.hash(endMarker(written.plainBytes));
     }
-    written.sha256 = await codec.digest();
+    Object.assign(written, await codec.digests());
   } finally {
     codec?.release();
     await plain.return();

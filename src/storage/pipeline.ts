@@ -18,7 +18,7 @@ export class ObjectPipeline {
   private readonly codecs: CodecPool;
 
   /**
-   * @param options.workers threads for compression and SHA-256; by default one per core, at most 4
+   * @param options.workers threads for compression and hashes; by default one per core, at most 4
    * @param options.onStored told of each object that is whole in storage
    */
   constructor(

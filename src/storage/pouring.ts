@@ -1,7 +1,7 @@
 /** An object's plain bytes into a sink, all of it on the thread that this runs on. */
-import { createHash } from 'node:crypto';
-import type { OpenSink, SinkInThread, StoredObject, ThreadSink } from '../model.js';
+import type { OpenSink, SinkInThread, ThreadSink } from '../model.js';
 import { pourBlock } from './blockCodec.js';
+import { hashingOf, ObjectHashes, type Proof } from './objectHashes.js';
 import { type Findings, judge, type StoredBytes, storedWalk, type Verdict } from './provedBlocks.js';
 
 export interface Poured {
@@ -16,13 +16,13 @@ export interface Poured {
  */
 export async function pourInto(
   sink: ThreadSink,
-  object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
+  object: Proof,
   source: StoredBytes,
   findings: Findings,
   poured: (plainBytes: number) => Promise<void> | undefined,
 ): Promise<Poured> {
   const into = await openSink(sink);
-  const sha256 = createHash('sha256');
+  const hashes = new ObjectHashes(hashingOf(object));
   let refusal: { error: unknown } | null = null;
   const pour = (block: Buffer<ArrayBuffer>): number => {
     if (refusal) return 0;
@@ -46,14 +46,14 @@ export async function pourInto(
         step = walk.next(taken instanceof Promise ? await taken : taken);
         continue;
       }
-      sha256.update(wish.bytes);
+      hashes.update(wish.bytes);
       if (wish.kind === 'block') {
         const pause = poured(pour(wish.bytes));
         if (pause) await pause;
       }
       step = walk.next();
     }
-    const verdict = judge(object, findings, sha256.digest('hex'));
+    const verdict = judge(object, findings, hashes.digests());
     if (verdict) return { verdict, result: null };
     if (refusal) throw (refusal as { error: unknown }).error;
     return { verdict, result: into.end() };

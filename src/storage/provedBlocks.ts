@@ -3,7 +3,6 @@
  * the verdict names what really is wrong.
  */
 import { readSync } from 'node:fs';
-import type { StoredObject } from '../model.js';
 import type { ObjectCodec } from './blockCodec.js';
 import { giveSpace, SPACE_BYTES, takeSpace } from './blockSpace.js';
 import {
@@ -15,6 +14,7 @@ import {
   HEADER_BYTES,
   headerProblem,
 } from './objectFormat.js';
+import { type Digests, type Proof, sameBytes } from './objectHashes.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectStream } from './storage.js';
 
@@ -93,7 +93,7 @@ export function* storedWalk(findings: Findings): Generator<Wish, void, Buffer<Ar
  * @param ahead how many runs of blocks may be at work before they are asked for
  */
 export async function* provedBlocks(
-  object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
+  object: Proof,
   source: StoredBytes,
   findings: Findings,
   codec: ObjectCodec,
@@ -102,7 +102,7 @@ export async function* provedBlocks(
   for await (const { answer } of readAhead(decodedRuns(source, codec, findings), ahead.depth, ahead.release)) {
     for (const plain of await answer) if (!findings.problem) yield plain;
   }
-  return judge(object, findings, await codec.digest());
+  return judge(object, findings, await codec.digests());
 }
 
 /** Answers for all stored bytes in order: what became of a run of blocks, or nothing where there was none. */
@@ -241,15 +241,11 @@ export class StoredBytesUnreadable extends Error {
   }
 }
 
-/** @param sha256 of all stored bytes, lower-case hex */
-export function judge(
-  object: Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256'>,
-  findings: Findings,
-  sha256: string,
-): Verdict {
+/** @param made of all stored bytes */
+export function judge(object: Proof, findings: Findings, made: Digests): Verdict {
   if (findings.extended) return 'extended';
   if (findings.storedBytes < object.storedBytes) return 'truncated';
-  if (sha256 !== object.sha256) return 'checksum';
+  if (!sameBytes(object, made)) return 'checksum';
   if (findings.problem) return findings.problem;
   return findings.plainBytes === object.plainBytes ? null : 'length';
 }

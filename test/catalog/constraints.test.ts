@@ -97,14 +97,16 @@ const refused: [table: string, row: string, assignment: string, refusal: RegExp]
   ['log_segments', `"last" = 20`, `"lastWithCommit" = 21`, /CHECK.*log_segments_with_commit/],
   ['log_segments', `"last" = 20`, `"lastWithCommit" = 10`, /CHECK.*log_segments_with_commit/],
   ['log_segments', `"last" = 20`, `"objectStoredBytes" = -1`, /CHECK.*log_segments_bytes/],
-  ...['AB'.repeat(32), 'ab'.repeat(31), 'ab'.repeat(33), 'xy'.repeat(32), `${'a'.repeat(31)}  ${'a'.repeat(31)}`].map(
-    (sha256): (typeof refused)[number] => [
-      'log_segments',
-      `"last" = 20`,
-      `"objectSha256" = '${sha256}'`,
-      /CHECK.*log_segments_sha256/,
-    ],
-  ),
+  ...[
+    'AB'.repeat(32),
+    'ab'.repeat(31),
+    'ab'.repeat(33),
+    'xy'.repeat(32),
+    `${'a'.repeat(31)}  ${'a'.repeat(31)}`,
+  ].flatMap((hash): typeof refused => [
+    ['log_segments', `"last" = 20`, `"objectSha256" = '${hash}'`, /CHECK.*log_segments_sha256/],
+    ['log_segments', `"last" = 20`, `"objectBlake3" = '${hash}'`, /CHECK.*log_segments_blake3/],
+  ]),
 
   ['log_gaps', `"id" = 'g'`, `"because" = 'FIRST_BACKUP'`, /CHECK.*log_gaps_because/],
   ['log_gaps', `"id" = 'g'`, `"to" = "from" - 1`, /CHECK.*log_gaps_times/],

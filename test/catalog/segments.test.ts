@@ -110,7 +110,7 @@ describe('segments', () => {
         last: 31,
         ...noCommit,
         coveredTo: at(41),
-        object: { key: 'k', plainBytes: 5, storedBytes: 3, sha256: '0'.repeat(64) },
+        object: { key: 'k', plainBytes: 5, storedBytes: 3, sha256: '0'.repeat(64), blake3: '1'.repeat(64) },
       },
     );
     const all = await catalog.read.segments('s', { after: 0, last: 99 }, 'oldest-first', 10);
@@ -120,7 +120,7 @@ describe('segments', () => {
     );
     assert.deepEqual(all[3], {
       ...aSegment({ stretchId: 's', after: 30, last: 31, ...noCommit, coveredTo: at(41), latestCommitAt: at(9) }),
-      object: { key: 'k', plainBytes: 5, storedBytes: 3, sha256: '0'.repeat(64) },
+      object: { key: 'k', plainBytes: 5, storedBytes: 3, sha256: '0'.repeat(64), blake3: '1'.repeat(64) },
     });
     const stretch = await catalog.read.newestStretch('i');
     assert.deepEqual(

@@ -104,7 +104,17 @@ describe('damage to stored objects', () => {
       }
       await assertDamaged(pipeline, { ...object, storedBytes: storedBytes - 1 }, 'extended', 'fewer stored bytes');
       await assertDamaged(pipeline, { ...object, storedBytes: storedBytes + 1 }, 'truncated', 'more stored bytes');
-      await assertDamaged(pipeline, { ...object, sha256: [...sha256].reverse().join('') }, 'checksum', 'another hash');
+      const { blake3 = null, ...older } = object;
+      assert.ok(blake3);
+      const other = (hash: string) => [...hash].reverse().join('');
+      await assertDamaged(pipeline, { ...object, blake3: other(blake3) }, 'checksum', 'another hash');
+      await assertDamaged(
+        pipeline,
+        { ...older, sha256: other(sha256) },
+        'checksum',
+        'another hash of an older release',
+      );
+      await assertDamaged(pipeline, { ...older, blake3: sha256 }, 'checksum', 'the one hash for the other');
     });
   });
 

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { describe, it, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { blake3 } from '@napi-rs/blake-hash';
 import { Fault } from '../../src/errors.js';
 import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../../src/storage/objectFormat.js';
 import { SMALL_BYTES } from '../../src/storage/objectWriter.js';
@@ -38,6 +39,7 @@ describe('object pipeline', () => {
           plainBytes: size,
           storedBytes: stored.length,
           sha256: createHash('sha256').update(stored).digest('hex'),
+          blake3: blake3(stored).toString('hex'),
         });
         assert.ok((await allOf(pipeline.read(object, 'LOG_CORRUPT'))).equals(plain), `${size} bytes`);
         if (size > 1000) assert.ok(plain === text ? stored.length < size / 10 : stored.length < size + 1000);

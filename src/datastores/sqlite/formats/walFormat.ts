@@ -122,11 +122,12 @@ export function frameDbPages(bytes: Buffer, at: number): number {
  * the checksum do not, `sum` is spoilt.
  */
 export function frameFits(bytes: Buffer, at: number, log: WalIdentity, sum: WalSum): boolean {
-  if (bytes.readUInt32BE(at + 8) !== log.salt1 || bytes.readUInt32BE(at + 12) !== log.salt2) return false;
+  // Signed, since what does not fit into 31 bits without being so is one more object for the collector.
+  if (bytes.readInt32BE(at + 8) !== (log.salt1 | 0) || bytes.readInt32BE(at + 12) !== (log.salt2 | 0)) return false;
   if (framePage(bytes, at) === 0) return false;
   addToSum(sum, bytes, at, at + 8, log.bigEndian);
   addToSum(sum, bytes, at + frameHeaderBytes, at + frameHeaderBytes + log.pageSize, log.bigEndian);
-  return sum.a === bytes.readUInt32BE(at + 16) && sum.b === bytes.readUInt32BE(at + 20);
+  return (sum.a | 0) === bytes.readInt32BE(at + 16) && (sum.b | 0) === bytes.readInt32BE(at + 20);
 }
 
 export function frameBytes(pageSize: number): number {

@@ -32,9 +32,8 @@ export class PagePatch {
       const start = (page - 1) * pageSize;
       const from = Math.max(start, at);
       const to = Math.min(start + count * pageSize, at + bytes.length);
-      const part = bytes.subarray(from - at, to - at);
-      const read = readUpTo(this.pages, part, (place - 1) * pageSize + from - start);
-      if (read < part.length) throw new Error(`the newer version of page ${page} or one behind it is cut short`);
+      const read = readUpTo(this.pages, bytes, (place - 1) * pageSize + from - start, from - at, to - at);
+      if (read < to - from) throw new Error(`the newer version of page ${page} or one behind it is cut short`);
       this.applied += from === start ? count : count - 1;
       page += count - 1;
     }

@@ -128,8 +128,7 @@ class IncomingSegment {
     proof.next(bytes, at, count);
     for (let i = 0; i < count; i++) {
       if (!wanted[first + i]) continue;
-      const from = at + i * size + frameHeaderBytes;
-      this.kept.append(head.pages[first + i] ?? 0, bytes.subarray(from, from + head.pageSize));
+      this.kept.append(head.pages[first + i] ?? 0, bytes, at + i * size + frameHeaderBytes);
     }
   }
 }

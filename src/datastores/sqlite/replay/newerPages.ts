@@ -81,8 +81,8 @@ export class NewerPages {
   }
 
   /** The content of a page that was claimed. */
-  put(page: number, content: Uint8Array): void {
-    this.own.append(page, content);
+  put(page: number, content: Buffer): void {
+    this.own.append(page, content, 0);
   }
 
   /** To be called after the last page; get(), groups() and PagePatch see everything only then. */

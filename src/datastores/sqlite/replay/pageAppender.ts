@@ -32,6 +32,7 @@ export class PageAppender {
   private readonly places: Int32Array;
   private readonly turns: Turns;
   private batched = 0;
+  private readonly writing = () => this.write();
   private readonly numbers = new NumberList();
   private readonly at = new NumberList();
 
@@ -43,11 +44,13 @@ export class PageAppender {
     this.turns = new Turns(shared.turns);
   }
 
-  append(page: number, content: Uint8Array): void {
-    const needed = this.batched + content.length;
-    if (needed > batchBytes && !this.turns.tryToTake(() => this.write()) && needed > batchAtMost) this.flush();
-    this.batch.set(content, this.batched);
-    this.batched += content.length;
+  /** The content of `page` lies in `bytes` from `from` on. */
+  append(page: number, bytes: Buffer, from: number): void {
+    const { pageSize } = this.shared;
+    const needed = this.batched + pageSize;
+    if (needed > batchBytes && !this.turns.tryToTake(this.writing) && needed > batchAtMost) this.flush();
+    bytes.copy(this.batch, this.batched, from, from + pageSize);
+    this.batched += pageSize;
     this.numbers.push(page);
   }
 
@@ -62,7 +65,7 @@ export class PageAppender {
   }
 
   private flush(): void {
-    this.turns.take(() => this.write());
+    this.turns.take(this.writing);
   }
 
   private write(): void {

@@ -17,12 +17,15 @@ export interface PageFiles {
   pageSize: number;
 }
 
-/** Answers with how many bytes there were. */
-export function readUpTo(file: number, bytes: Uint8Array, at: number): number {
-  for (let done = 0; done < bytes.length; ) {
-    const read = readSync(file, bytes, done, bytes.length - done, at + done);
-    if (read === 0) return done;
-    done += read;
+/**
+ * Reads what lies at `at` into `bytes` from `from` up to `to`: a part of the buffer for each page would be one more object
+ * for the collector. Answers with how many bytes there were.
+ */
+export function readUpTo(file: number, bytes: Uint8Array, at: number, from = 0, to = bytes.length): number {
+  for (let filled = from; filled < to; ) {
+    const read = readSync(file, bytes, filled, to - filled, at + filled - from);
+    if (read === 0) return filled - from;
+    filled += read;
   }
-  return bytes.length;
+  return to - from;
 }
