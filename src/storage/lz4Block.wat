@@ -10,6 +10,29 @@
 (module
   (memory (export "memory") 33 33)
 
+  ;; By distance, 0 to 16 and more: which of the bytes that repeat each of 16 is …
+  (data (i32.const 0x201000)
+    "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00"
+    "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00"
+    "\00\01\00\01\00\01\00\01\00\01\00\01\00\01\00\01"
+    "\00\01\02\00\01\02\00\01\02\00\01\02\00\01\02\00"
+    "\00\01\02\03\00\01\02\03\00\01\02\03\00\01\02\03"
+    "\00\01\02\03\04\00\01\02\03\04\00\01\02\03\04\00"
+    "\00\01\02\03\04\05\00\01\02\03\04\05\00\01\02\03"
+    "\00\01\02\03\04\05\06\00\01\02\03\04\05\06\00\01"
+    "\00\01\02\03\04\05\06\07\00\01\02\03\04\05\06\07"
+    "\00\01\02\03\04\05\06\07\08\00\01\02\03\04\05\06"
+    "\00\01\02\03\04\05\06\07\08\09\00\01\02\03\04\05"
+    "\00\01\02\03\04\05\06\07\08\09\0a\00\01\02\03\04"
+    "\00\01\02\03\04\05\06\07\08\09\0a\0b\00\01\02\03"
+    "\00\01\02\03\04\05\06\07\08\09\0a\0b\0c\00\01\02"
+    "\00\01\02\03\04\05\06\07\08\09\0a\0b\0c\0d\00\01"
+    "\00\01\02\03\04\05\06\07\08\09\0a\0b\0c\0d\0e\00"
+    "\00\01\02\03\04\05\06\07\08\09\0a\0b\0c\0d\0e\0f")
+  ;; … and the least multiple of the distance that is at least 16.
+  (data (i32.const 0x201110)
+    "\00\10\10\12\10\14\12\15\10\12\14\16\18\1a\1c\1e\10")
+
   ;; $from, $bytes: the block; $to, $room: where the result goes, and how long it may be.
   ;; Answers with the result's length, or -1 where this is no LZ4 block or its result is longer.
   (func (export "decode")
@@ -23,6 +46,7 @@
     (local $source i32)
     (local $stop i32)
     (local $distance i32)
+    (local $row i32)
     (local.set $end (i32.add (local.get $from) (local.get $bytes)))
     (local.set $out (local.get $to))
     (local.set $outEnd (i32.add (local.get $to) (local.get $room)))
@@ -76,22 +100,23 @@
         ;; … and its bytes.
         (local.set $stop (i32.add (local.get $out) (local.get $length)))
         (local.set $source (i32.sub (local.get $out) (local.get $distance)))
-        (if (i32.lt_u (local.get $distance) (i32.const 16)) (then
-          ;; It overlaps itself within 16 bytes. Once 16 of them are there one by one, the same bytes also lie a multiple of
-          ;; the distance back that is at least 16.
-          (local.set $length (i32.const 16))
-          (loop $one
-            (i32.store8 (local.get $out) (i32.load8_u (local.get $source)))
-            (local.set $out (i32.add (local.get $out) (i32.const 1)))
-            (local.set $source (i32.add (local.get $source) (i32.const 1)))
-            (local.set $length (i32.sub (local.get $length) (i32.const 1)))
-            (br_if $one (local.get $length)))
-          (local.set $source
-            (i32.sub
-              (local.get $out)
-              (i32.mul
-                (local.get $distance)
-                (i32.div_u (i32.add (local.get $distance) (i32.const 15)) (local.get $distance)))))))
+        ;; The first 16 are made at once of what repeats, also where they overlap themselves: once they are there, the same
+        ;; bytes lie a multiple of the distance back that is at least 16. Which distances do is not to be foreseen, so there
+        ;; is no branch.
+        (local.set $row
+          (select (local.get $distance) (i32.const 16) (i32.lt_u (local.get $distance) (i32.const 16))))
+        (v128.store align=1 (local.get $out)
+          (i8x16.swizzle
+            (v128.load align=1 (local.get $source))
+            (v128.load align=1 (i32.add (i32.const 0x201000) (i32.shl (local.get $row) (i32.const 4))))))
+        (local.set $out (i32.add (local.get $out) (i32.const 16)))
+        (local.set $source
+          (i32.sub
+            (local.get $out)
+            (select
+              (i32.load8_u (i32.add (i32.const 0x201110) (local.get $row)))
+              (local.get $distance)
+              (i32.lt_u (local.get $distance) (i32.const 16)))))
         (if (i32.lt_u (local.get $out) (local.get $stop)) (then
           (loop $copying
             (v128.store align=1 (local.get $out) (v128.load align=1 (local.get $source)))
