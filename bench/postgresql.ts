@@ -10,23 +10,20 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type pg from 'pg';
-import { endProcess, handOver, launch, run as runProgram } from '../src/datastores/postgresql/server/processes.js';
-import { backUp, instance, plan, register } from '../test/support/postgresql/postgresCalls.js';
+import { run as runProgram } from '../src/datastores/postgresql/server/processes.js';
+import { backUp, instance, register } from '../test/support/postgresql/postgresCalls.js';
 import { BIN, PostgresRig } from '../test/support/postgresql/postgresRig.js';
 import { Service } from '../test/support/service.js';
-import { figures, sampleMemory } from './postgresql/measures.js';
+import { figures } from './postgresql/measures.js';
 import { PgBackRest } from './postgresql/pgBackRest.js';
 import { recoveries } from './postgresql/recoveries.js';
 import { measureSynthetic } from './postgresql/synthetic.js';
+import { measureThroughput } from './postgresql/throughput.js';
 
 const SCALE = Number(process.env.PITR_BENCH_SCALE ?? 20);
 const WAL_BYTES = Number(process.env.PITR_BENCH_WAL_MB ?? 200) * 1_000_000;
 const PARTS = (process.env.PITR_BENCH_PARTS ?? 'recovery,synthetic,throughput').split(',');
 const RECOVERIES = Number(process.env.PITR_BENCH_ROUNDS ?? 3);
-const ROUNDS = 5;
-const ROUND_SECONDS = 8;
-/** A service runs for months: what V8 compiles of it in the first half minute of log is none of the source's load. */
-const WARM_SECONDS = 30;
 const CLIENTS = 4;
 const LIMIT_MS = 600_000;
 
@@ -89,47 +86,9 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
   }
   await peer?.archiving(false);
   if (PARTS.includes('throughput')) {
-    const without: number[] = [];
-    const archiving: number[] = [];
-    const receiving: number[] = [];
-    const turns = [
-      async () => {
-        await service.start();
-        // It catches up first, so that no round pays for the one before.
-        await plan(service, id, {});
-        // To look at the memory takes the processor's time, too.
-        const sampled = sampleMemory(service);
-        await throughput(rig, WARM_SECONDS);
-        memory.push(await sampled());
-        archiving.push(await throughput(rig));
-        await service.stop();
-      },
-      async () => {
-        await throughput(rig);
-        without.push(await throughput(rig));
-      },
-      () =>
-        whileReceiving(rig, async () => {
-          await throughput(rig);
-          receiving.push(await throughput(rig));
-        }),
-    ];
-    await service.stop();
-    // There and back, so that none is always the one after another.
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const turn of round % 2 === 0 ? turns : turns.toReversed()) await turn();
-    }
-    await service.start();
-    const ofStopped = (all: number[]) =>
-      figures(
-        all.map((each, i) => each / (without[i] ?? 1)),
-        2,
-      );
-    rows[`pgbench -c ${CLIENTS}, archiving, tps`] = figures(archiving);
-    rows[`pgbench -c ${CLIENTS}, service stopped, tps`] = figures(without);
-    rows[`pgbench -c ${CLIENTS}, service stopped and pg_receivewal at work, tps`] = figures(receiving);
-    rows['archiving to stopped, of the same round'] = ofStopped(archiving);
-    rows['pg_receivewal to stopped, of the same round'] = ofStopped(receiving);
+    const measured = await measureThroughput(rig, service, client);
+    memory.push(measured.memoryBytes);
+    Object.assign(rows, measured.rows);
   }
   rows['peak memory of the service and what it starts but PostgreSQL, MB'] = figures(memory.map((each) => each / 1e6));
   const { logArchive } = await instance(service, id);
@@ -138,26 +97,6 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
   );
   if (PgBackRest.version() === null) console.log('pgBackRest is not installed: apt-get install pgbackrest');
   console.table(rows);
-}
-
-async function throughput(rig: PostgresRig, forSeconds = ROUND_SECONDS): Promise<number> {
-  const said = await rig.pgbench(`--time=${forSeconds}`, `--client=${CLIENTS}`);
-  return Number(/tps = ([\d.]+) \(without/.exec(said)?.[1]);
-}
-
-/** PostgreSQL's own receiver, which only writes the log to files: what any that follows it at once takes at the least. */
-async function whileReceiving<T>(rig: PostgresRig, work: () => Promise<T>): Promise<T> {
-  const { data, runAs } = rig.server.place;
-  const received = path.join(data, '..', 'received');
-  await mkdir(received, { recursive: true });
-  await handOver(received, runAs);
-  const receiver = launch(`${BIN}/pg_receivewal`, ['-D', received, ...rig.whereItIs], { runAs, stdio: 'ignore' });
-  try {
-    return await work();
-  } finally {
-    await endProcess(receiver, 'SIGINT', LIMIT_MS);
-    await rm(received, { recursive: true, force: true });
-  }
 }
 
 async function walPosition(client: pg.Client): Promise<number> {

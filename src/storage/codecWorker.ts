@@ -66,6 +66,11 @@ function hashesOf(object: number): ObjectHashes {
   return known;
 }
 
+function hashed(object: number, blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
+  for (const block of blocks) hashesOf(object).update(block);
+  return blocks;
+}
+
 function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -138,11 +143,10 @@ function answer(request: Synchronous): Partial<CodecReply> {
       hashes.set(request.object, new ObjectHashes(request.hashing));
       return {};
     case 'hash':
-      hashesOf(request.object).update(request.bytes);
+      hashesOf(request.object).update(buffer(request.bytes));
       return { bytes: request.bytes };
     case 'decode':
-      for (const block of request.blocks) hashesOf(request.object).update(block);
-      return { blocks: decodeBlocks(request.blocks.map(buffer)) };
+      return { blocks: decodeBlocks(hashed(request.object, request.blocks.map(buffer))) };
     case 'digests':
       return { digests: hashesOf(request.object).digests() };
     case 'release':

@@ -36,7 +36,7 @@ export class ObjectHashes {
     this.blake3 = hashing === 'sha256' ? null : new Blake3Hasher();
   }
 
-  update(bytes: Uint8Array): void {
+  update(bytes: Buffer): void {
     this.sha256?.update(bytes);
     this.blake3?.update(bytes);
   }
