@@ -9,6 +9,7 @@ import { encodeBlocks, inlineCodec, type ObjectCodec, PLAIN_AT } from './blockCo
 import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
 import { endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
+import type { Proof } from './objectHashes.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectKey, Storage } from './storage.js';
 
@@ -36,7 +37,7 @@ export async function writeObject(
   signal: AbortSignal | undefined,
 ): Promise<StoredObject> {
   signal?.throwIfAborted();
-  const written: Written = { plainBytes: 0, storedBytes: 0, sha256: '', blake3: '' };
+  const written: Proof = { plainBytes: 0, storedBytes: 0, sha256: '', blake3: '' };
 
   async function* counted(): AsyncGenerator<Buffer, void, undefined> {
     for await (const bytes of storedBytes(codecs, runs(abortable(plain, signal)), written)) {
@@ -55,13 +56,11 @@ export async function writeObject(
   return { key, ...written };
 }
 
-type Written = Pick<StoredObject, 'plainBytes' | 'storedBytes' | 'sha256' | 'blake3'>;
-
 /** The object as it is stored; fills in all of `written` but storedBytes. */
 async function* storedBytes(
   codecs: CodecPool,
   plain: AsyncGenerator<PlainRun, void, undefined>,
-  written: Written,
+  written: Proof,
 ): AsyncGenerator<Buffer, void, undefined> {
   let codec: ObjectCodec | null = null;
   try {
