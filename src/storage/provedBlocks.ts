@@ -186,10 +186,16 @@ export class StreamedBytes implements StoredBytes {
   }
 }
 
-/** Takes exact pieces from an open file into one buffer, which is overwritten each time; never more than `limit` and one. */
+/**
+ * Takes exact pieces from an open file into one buffer, which is overwritten each time; never much more than `limit`. What
+ * is read with a block is the next one's header, too, which would be a system call of its own.
+ */
 export class FileBytes implements StoredBytes {
-  private readonly space = takeSpace(SPACE_BYTES);
+  private readonly space = takeSpace(SPACE_BYTES + BLOCK_HEADER_BYTES);
   private at = 0;
+  /** What was read and not taken lies in the space from the first to before the second. */
+  private taken = 0;
+  private filled = 0;
 
   constructor(
     private readonly descriptor: number,
@@ -200,19 +206,21 @@ export class FileBytes implements StoredBytes {
   /** `after`, where given, is what the call before gave. @throws StoredBytesUnreadable */
   take(size: number, after?: Buffer): Buffer<ArrayBuffer> {
     const begin = after?.length ?? 0;
-    let filled = begin;
+    this.space.copyWithin(begin, this.taken, this.filled);
+    this.filled += begin - this.taken;
     const end = Math.min(begin + size, SPACE_BYTES);
-    while (filled < end && !this.findings.extended) {
-      const read = this.read(filled, end - filled);
+    while (this.filled < end && !this.findings.extended) {
+      const read = this.read(this.filled, end + BLOCK_HEADER_BYTES - this.filled);
       if (read === 0) break;
       const room = this.limit - this.at;
       this.at += read;
       this.findings.storedBytes += Math.min(read, room);
       // Nothing is gained by reading garbage to its end.
       this.findings.extended = read > room;
-      filled += Math.min(read, room);
+      this.filled += Math.min(read, room);
     }
-    return this.space.subarray(0, filled);
+    this.taken = Math.min(this.filled, end);
+    return this.space.subarray(0, this.taken);
   }
 
   /** Nothing that was taken is looked at any more. */

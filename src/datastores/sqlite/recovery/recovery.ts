@@ -69,8 +69,15 @@ export class SqliteRecovery {
   async restoreBase(context: RecoveryContext): Promise<void> {
     const gathered = await this.gatheredLog(context);
     if (!gathered.withIncrementals) await this.applyIncrementals(context);
-    await mergeBase(context, gathered.newer);
-    this.forget(context);
+    const out = await emptyCopy(context);
+    try {
+      await mergeBase(context, gathered.newer, out);
+      // Nobody needs them any more, and while the disk finishes the processor has nothing to do.
+      this.gathered.delete(context.scratch);
+      await Promise.all([out.sync(), gathered.newer.remove()]);
+    } finally {
+      await out.close();
+    }
   }
 
   forget({ scratch }: { scratch: string }): void {
@@ -87,41 +94,39 @@ export class SqliteRecovery {
   }
 }
 
-async function mergeBase(context: RecoveryContext, newer: NewerPages): Promise<void> {
+async function emptyCopy(context: RecoveryContext): Promise<WrittenFile> {
+  const file = copyFile(context);
+  for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
+  return await WrittenFile.open(file);
+}
+
+async function mergeBase(context: RecoveryContext, newer: NewerPages, out: WrittenFile): Promise<void> {
   const state = fullBackupState(context.base.facts);
   const { pageSize, dbPages } = newer;
   const end = dbPages * pageSize;
   const baseEnd = Math.min(end, wholePages(state) * pageSize);
   proveContinuous(context.base.parts, state);
   proveEveryPageHasASource(state, newer);
-  const file = copyFile(context);
-  for (const ending of ['', '-wal', '-shm', '-journal']) await rm(`${file}${ending}`, { force: true });
-  const out = await WrittenFile.open(file);
   let applied = 0;
-  try {
-    await inParallel(context.base.parts, partsAtOnce, async (part) => {
-      context.signal.throwIfAborted();
-      let bytes = 0;
-      const argument: MergeArgument = { out: out.shared, at: part.offset, end: baseEnd, newer: newer.files };
-      // Once this ends without an error, the part is proved whole.
-      const merged = await part.pour({ module: mergeSinkModule, argument }, (more) => {
-        bytes += more;
-      });
-      applied += (merged as MergedPart).applied;
-      if (bytes !== part.plainBytes) {
-        throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${bytes} of ${part.plainBytes} bytes`);
-      }
+  await inParallel(context.base.parts, partsAtOnce, async (part) => {
+    context.signal.throwIfAborted();
+    let bytes = 0;
+    const argument: MergeArgument = { out: out.shared, at: part.offset, end: baseEnd, newer: newer.files };
+    // Once this ends without an error, the part is proved whole.
+    const merged = await part.pour({ module: mergeSinkModule, argument }, (more) => {
+      bytes += more;
     });
-    applied += await writeTail(context, newer, state, out);
-    // Whatever the log or an incremental has of a page must be in the file now.
-    if (applied !== newer.size) {
-      throw incomplete(context.cut.position.ordinal, `${applied} of ${newer.size} newer pages are in the file`);
+    applied += (merged as MergedPart).applied;
+    if (bytes !== part.plainBytes) {
+      throw new Fault('BACKUP_CORRUPT', `A part of the backup has ${bytes} of ${part.plainBytes} bytes`);
     }
-    await out.truncate(end);
-    await out.sync();
-  } finally {
-    await out.close();
+  });
+  applied += await writeTail(context, newer, state, out);
+  // Whatever the log or an incremental has of a page must be in the file now.
+  if (applied !== newer.size) {
+    throw incomplete(context.cut.position.ordinal, `${applied} of ${newer.size} newer pages are in the file`);
   }
+  await out.truncate(end);
 }
 
 /** What lies behind the base's last whole page, and only the log has. Answers with the pages that it put there. */

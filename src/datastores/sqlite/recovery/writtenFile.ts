@@ -7,8 +7,8 @@ import { Turns } from '../../turns.js';
 
 /** The disk is set to work on what is there whenever this much more was written, so that the end need not wait for all. */
 const writeBackBytes = 32 << 20;
-/** How often is looked whether it is; the disk writes some megabytes meanwhile. */
-const lookMs = 5;
+/** How often is looked whether it is, beside the end of each write-back. */
+const lookMs = 20;
 /** Pieces of which the system's cache takes one without another thread waiting for long. */
 const pieceBytes = 128 << 10;
 /** What a thread holds back rather than wait for another; more of it would leave the processor's second cache. */
@@ -31,7 +31,9 @@ export class WrittenFile {
   private readonly written: Int32Array;
   private readonly looking: NodeJS.Timeout;
   private begun = 0;
+  /** One at a time: each has a thread of the few that everything else waits for the disk on, too. */
   private writingBack: Promise<void> | null = null;
+  private ending = false;
   private failure: { error: unknown } | null = null;
 
   private constructor(
@@ -59,22 +61,26 @@ export class WrittenFile {
 
   /** Everything written is on disk when this resolves. */
   async sync(): Promise<void> {
-    clearInterval(this.looking);
-    await this.writingBack;
+    await this.endWriteBack();
     // The system tells of a failed write-back only once, and it may have told the one before.
     if (this.failure) throw this.failure.error;
     await this.handle.sync();
   }
 
   async close(): Promise<void> {
+    await this.endWriteBack();
+    await this.handle.close();
+  }
+
+  private async endWriteBack(): Promise<void> {
+    this.ending = true;
     clearInterval(this.looking);
     await this.writingBack;
-    await this.handle.close();
   }
 
   private writeBack(): void {
     const written = Atomics.load(this.written, 0);
-    if (((written - this.begun) | 0) < writeBackBytes / countedBytes || this.writingBack) return;
+    if (this.ending || this.writingBack || ((written - this.begun) | 0) < writeBackBytes / countedBytes) return;
     this.begun = written;
     this.writingBack = this.handle
       .datasync()
@@ -83,6 +89,7 @@ export class WrittenFile {
       })
       .finally(() => {
         this.writingBack = null;
+        this.writeBack();
       });
   }
 }

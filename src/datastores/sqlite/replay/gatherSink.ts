@@ -53,6 +53,8 @@ export const open: OpenSink = (argument) => {
 class IncomingSegment {
   /** Of the head, or of the frame that the last piece ended in. */
   private carried: Buffer = Buffer.alloc(0);
+  /** Of the pages that are kept of a piece. */
+  private numbers = new Uint32Array(0);
   private parsed: { head: SegmentHead; proof: FrameProof; wanted: Uint8Array } | null = null;
 
   constructor(
@@ -126,9 +128,16 @@ class IncomingSegment {
     const first = proof.proved;
     if (first + count > head.pages.length) throw new BadSegment('there is more than its index says');
     proof.next(bytes, at, count);
+    if (this.numbers.length < count) this.numbers = new Uint32Array(count);
+    let kept = 0;
+    // Moved together where they are: to copy each one away would be an object for the collector every time.
     for (let i = 0; i < count; i++) {
       if (!wanted[first + i]) continue;
-      this.kept.append(head.pages[first + i] ?? 0, bytes, at + i * size + frameHeaderBytes);
+      const page = at + i * size + frameHeaderBytes;
+      bytes.copyWithin(at + kept * head.pageSize, page, page + head.pageSize);
+      this.numbers[kept] = head.pages[first + i] ?? 0;
+      kept += 1;
     }
+    this.kept.append(this.numbers.subarray(0, kept), bytes.subarray(at, at + kept * head.pageSize));
   }
 }

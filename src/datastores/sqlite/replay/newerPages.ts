@@ -4,6 +4,7 @@
  * stays small for databases of any size: one bit a page. Filled by this and by pageAppender, read by this and by pagePatch.
  */
 import { closeSync, openSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { writeWholeSync } from '../../durable.js';
 import { SpareBuffers } from '../../spareBuffers.js';
@@ -82,7 +83,7 @@ export class NewerPages {
 
   /** The content of a page that was claimed. */
   put(page: number, content: Buffer): void {
-    this.own.append(page, content, 0);
+    this.own.append([page], content);
   }
 
   /** To be called after the last page; get(), groups() and PagePatch see everything only then. */
@@ -143,7 +144,14 @@ export class NewerPages {
     readUpTo(this.pages, into, (this.entry.readUInt32LE() - 1) * this.pageSize);
   }
 
-  /** Lets go of the files, which go with their directory: removing them here would hold up the service's thread. */
+  /** Of a large database the system takes a while for it, on a thread of its own. */
+  async remove(): Promise<void> {
+    this.close();
+    const { pages, index } = this.files;
+    await Promise.all([rm(pages, { force: true }), rm(index, { force: true })]);
+  }
+
+  /** Lets go of the files, which go with their directory. */
   close(): void {
     if (this.open) {
       this.own.close();

@@ -4,10 +4,11 @@ import { SpareBuffers } from '../../spareBuffers.js';
 import { Turns } from '../../turns.js';
 import { NumberList } from './numberList.js';
 
-/** Pages are written in batches that stay in the processor's cache on the way; none is longer than half of one. */
-const batchBytes = 128 << 10;
-/** While another thread writes, a batch grows up to this: to wait for the other would cost more than the writing. */
-const batchAtMost = 2 * batchBytes;
+/** Fewer wait for more: a log that writes the same pages again and again would have them put down one by one. */
+const writtenAtLeast = 64 << 10;
+/** While another thread writes, more than that waits: to sleep until it is done would cost more than the writing. */
+const waitingAtMost = 256 << 10;
+
 /** What threads need that put pages into the same file. */
 export interface SharedPages {
   file: string;
@@ -24,15 +25,14 @@ export interface PlacedPages {
 }
 
 /** On each thread, which gathers a few segments at the most. */
-const batches = new SpareBuffers(batchAtMost, 8);
+const waitingSpaces = new SpareBuffers(waitingAtMost, 8);
 
 /** Appends pages to the file that all share, and remembers where. To be closed. */
 export class PageAppender {
-  private readonly batch = batches.take();
+  private readonly waiting = waitingSpaces.take();
+  private waitingBytes = 0;
   private readonly places: Int32Array;
   private readonly turns: Turns;
-  private batched = 0;
-  private readonly writing = () => this.write();
   private readonly numbers = new NumberList();
   private readonly at = new NumberList();
 
@@ -44,36 +44,37 @@ export class PageAppender {
     this.turns = new Turns(shared.turns);
   }
 
-  /** The content of `page` lies in `bytes` from `from` on. */
-  append(page: number, bytes: Buffer, from: number): void {
-    const { pageSize } = this.shared;
-    const needed = this.batched + pageSize;
-    if (needed > batchBytes && !this.turns.tryToTake(this.writing) && needed > batchAtMost) this.flush();
-    bytes.copy(this.batch, this.batched, from, from + pageSize);
-    this.batched += pageSize;
-    this.numbers.push(page);
+  /** `contents` are those of the pages, one after another; they may be used again. */
+  append(pages: ArrayLike<number>, contents: Uint8Array): void {
+    for (let i = 0; i < pages.length; i++) this.numbers.push(pages[i] ?? 0);
+    const bytes = this.waitingBytes + contents.length;
+    if (bytes >= writtenAtLeast && this.turns.tryToTake(() => this.write(contents))) return;
+    if (bytes > waitingAtMost) {
+      this.turns.take(() => this.write(contents));
+    } else {
+      this.waiting.set(contents, this.waitingBytes);
+      this.waitingBytes = bytes;
+    }
   }
 
   /** Everything that was appended since the last end(). */
   end(): PlacedPages {
-    this.flush();
+    this.turns.take(() => this.write(new Uint8Array()));
     return { numbers: this.numbers.take(), places: this.at.take() };
   }
 
   close(): void {
-    batches.give(this.batch);
+    waitingSpaces.give(this.waiting);
   }
 
-  private flush(): void {
-    this.turns.take(this.writing);
-  }
-
-  private write(): void {
+  private write(contents: Uint8Array): void {
     const { pageSize } = this.shared;
-    const count = this.batched / pageSize;
+    const waited = this.waiting.subarray(0, this.waitingBytes);
+    const count = (waited.length + contents.length) / pageSize;
     const start = Atomics.add(this.places, 0, count);
-    writeWholeSync(this.file, this.batch.subarray(0, this.batched), start * pageSize);
+    writeWholeSync(this.file, waited, start * pageSize);
+    writeWholeSync(this.file, contents, start * pageSize + waited.length);
     for (let i = 1; i <= count; i++) this.at.push(start + i);
-    this.batched = 0;
+    this.waitingBytes = 0;
   }
 }
