@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { benchDirectory } from './benchDirectory.js';
 import { median, ratios, seconds, spread } from './figures.js';
 import { copyFloor, HashFloor } from './floors.js';
+import { fillFreeMemory } from './freeMemory.js';
 import { Litestream } from './litestream.js';
 import { runProgram, stop } from './program.js';
 import { type Recovered, Service } from './service.js';
@@ -22,12 +23,10 @@ const ROUNDS = Number(process.env.PITR_BENCH_ROUNDS ?? 5);
 const LOG_SHARE = 0.3;
 /** Long enough for Litestream's last interval to have passed. */
 const SETTLE_MS = 3_000;
-/**
- * A recovery begins on a machine that was at rest, and so does what it is compared with. A virtual machine may have given
- * the memory that was free meanwhile back to its host, and to fill it again costs up to three times as much: whoever
- * comes right behind a large file that was removed finds some that is still there.
- */
+/** A recovery begins on a machine that was at rest, and so does what it is compared with. */
 const REST_MS = 5_000;
+/** What is written in a measurement, and more, in sizes of the database. */
+const FREE_SIZES = 4;
 
 export async function run(): Promise<void> {
   console.log(`Recovery and backup: ${cpus()[0]?.model}, ${availableParallelism()} cores, ${new Date().toISOString()}`);
@@ -63,10 +62,10 @@ async function compare(kind: Kind, mib: number): Promise<void> {
     const memory: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       times.hash.push(await hashes.measure(path.join(home, 'storage')));
-      await delay(REST_MS);
+      await rest(mib);
       times.copy.push(await copyFloor(source, path.join(dir, 'copy.db')));
       let recovered: Recovered | undefined;
-      await delay(REST_MS);
+      await rest(mib);
       times.ours.push(
         await seconds(async () => {
           recovered = await service.recover(instance);
@@ -85,7 +84,7 @@ async function compare(kind: Kind, mib: number): Promise<void> {
       await service.remove(recovered.instanceId);
       if (!peer) continue;
       const output = path.join(dir, 'peer-restored.db');
-      await delay(REST_MS);
+      await rest(mib);
       times.peer.push(
         await seconds(async () => {
           await peer.restore(peerSource, replica, output);
@@ -120,6 +119,11 @@ async function compare(kind: Kind, mib: number): Promise<void> {
     await hashes.close();
     remove();
   }
+}
+
+async function rest(mib: number): Promise<void> {
+  await delay(REST_MS);
+  await fillFreeMemory(FREE_SIZES * mib * MIB);
 }
 
 async function prepare(file: string, kind: Kind, mib: number): Promise<void> {
