@@ -68,7 +68,7 @@ function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
 }
 
 /** What decodeBlock() makes of each, up to the first of which it makes nothing. */
-export function decodeBlocks(blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
+function decodeBlocks(blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
   const all: Buffer<ArrayBuffer>[] = [];
   for (const block of blocks) {
     const plain = decodeBlock(block);
@@ -76,6 +76,12 @@ export function decodeBlocks(blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>
     all.push(plain);
   }
   return all;
+}
+
+/** What ObjectCodec's decode() does, on whichever thread. */
+export function hashAndDecode(hashes: ObjectHashes, blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
+  for (const block of blocks) hashes.update(block);
+  return decodeBlocks(blocks);
 }
 
 /** As decodeBlock(), into a sink; answers with the number of plain bytes. */
@@ -113,10 +119,7 @@ export function inlineCodec(hashing: Hashing): ObjectCodec {
       hashes.update(bytes);
       return bytes;
     },
-    decode: async (blocks) => {
-      for (const block of blocks) hashes.update(block);
-      return decodeBlocks(blocks);
-    },
+    decode: async (blocks) => hashAndDecode(hashes, blocks),
     digests: async () => hashes.digests(),
     release: () => {},
   };

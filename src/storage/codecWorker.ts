@@ -5,7 +5,7 @@ import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
 import { collect } from '../collector.js';
 import type { ThreadSink } from '../model.js';
-import { bytesOfLz4Results, decodeBlocks, encodeBlocks } from './blockCodec.js';
+import { bytesOfLz4Results, encodeBlocks, hashAndDecode } from './blockCodec.js';
 import { type Digests, type Hashing, ObjectHashes, type Proof } from './objectHashes.js';
 import { type Poured, pourInto } from './pouring.js';
 import { FileBytes, noFindings } from './provedBlocks.js';
@@ -64,11 +64,6 @@ function hashesOf(object: number): ObjectHashes {
   const known = hashes.get(object);
   if (!known) throw new Error(`object ${object} is not open on this thread`);
   return known;
-}
-
-function hashed(object: number, blocks: Buffer<ArrayBuffer>[]): Buffer<ArrayBuffer>[] {
-  for (const block of blocks) hashesOf(object).update(block);
-  return blocks;
 }
 
 function buffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
@@ -146,7 +141,7 @@ function answer(request: Synchronous): Partial<CodecReply> {
       hashesOf(request.object).update(buffer(request.bytes));
       return { bytes: request.bytes };
     case 'decode':
-      return { blocks: decodeBlocks(hashed(request.object, request.blocks.map(buffer))) };
+      return { blocks: hashAndDecode(hashesOf(request.object), request.blocks.map(buffer)) };
     case 'digests':
       return { digests: hashesOf(request.object).digests() };
     case 'release':
