@@ -8,6 +8,15 @@ import {
   readHead,
   type SegmentHead,
 } from '../../../src/datastores/sqlite/formats/segmentFormat.js';
+import { TransactionTable } from '../../../src/datastores/sqlite/formats/transactionTable.js';
+
+const transactions = [
+  { tLo: 0, tHi: 1_795_377_488_104_757, dbPages: 17, frames: 2 },
+  { tLo: 1_795_377_488_104_757, tHi: 1_795_377_488_104_999, dbPages: 18, frames: 1 },
+];
+
+const table = TransactionTable.withRoom(transactions.length);
+for (const [i, { dbPages, frames, ...times }] of transactions.entries()) table.set(i, times, dbPages, frames);
 
 const head: SegmentHead = {
   pageSize: 4096,
@@ -17,10 +26,7 @@ const head: SegmentHead = {
     { firstFrame: 0, bigEndian: false, salt1: 1, salt2: 2, sum: { a: 3, b: 4 }, walFrames: 5, checkpoints: 6 },
     { firstFrame: 2, bigEndian: true, salt1: 7, salt2: 8, sum: { a: 9, b: 10 }, walFrames: 0, checkpoints: 7 },
   ],
-  transactions: [
-    { tLo: 0, tHi: 1_795_377_488_104_757, dbPages: 17, frames: 2 },
-    { tLo: 1_795_377_488_104_757, tHi: 1_795_377_488_104_999, dbPages: 18, frames: 1 },
-  ],
+  transactions: table,
   pages: Uint32Array.of(1, 17, 18),
 };
 
@@ -39,7 +45,12 @@ const read = (bytes: Buffer) =>
 
 test('version 1 is written and read as it always was', async () => {
   assert.equal(encodeHead(head).toString('hex'), golden);
-  assert.deepEqual(await read(Buffer.from(golden, 'hex')), head);
+  const found = await read(Buffer.from(golden, 'hex'));
+  assert.deepEqual(found, head);
+  assert.deepEqual([...found.transactions], transactions);
+  assert.deepEqual(found.transactions.last, transactions[1]);
+  assert.equal(found.transactions.at(-1), null);
+  assert.equal(found.transactions.at(2), null);
 });
 
 test('a head that is damaged anywhere is refused', async () => {

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
 import { BracketClock } from '../../../src/datastores/sqlite/follower/bracketClock.js';
 import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
-import type { SegmentTransaction } from '../../../src/datastores/sqlite/formats/segmentFormat.js';
+import type { SegmentTransaction } from '../../../src/datastores/sqlite/formats/transactionTable.js';
 import { sealedHead } from '../../../src/datastores/sqlite/spool/spooledSegments.js';
 import { scratchDir } from '../../support/scratch.js';
 import { skewedEngine } from '../../support/skewedEngine.js';

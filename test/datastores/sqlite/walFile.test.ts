@@ -6,7 +6,11 @@ import { test } from 'node:test';
 import {
   addToSum,
   frameBytes,
+  framePage,
+  frameSum,
   parseWalHeader,
+  runningSum,
+  sumSoFar,
   type WalHeader,
   walHeaderBytes,
 } from '../../../src/datastores/sqlite/formats/walFormat.js';
@@ -20,18 +24,20 @@ function makeLog(bigEndian: boolean, frames: { page: number; dbPages: number; fi
   const bytes = Buffer.alloc(walHeaderBytes + frames.length * frameBytes(pageSize));
   const words = [bigEndian ? 0x377f0683 : 0x377f0682, 3_007_000, pageSize, 7, 0xfffffff0, 0x12345678];
   for (const [i, word] of words.entries()) bytes.writeUInt32BE(word, i * 4);
-  const sum = { a: 0, b: 0 };
+  const sum = runningSum();
+  const writeSum = (at: number) => {
+    const { a, b } = sumSoFar(sum);
+    bytes.writeUInt32BE(b, bytes.writeUInt32BE(a, at));
+  };
   addToSum(sum, bytes, 0, 24, bigEndian);
-  bytes.writeUInt32BE(sum.a, 24);
-  bytes.writeUInt32BE(sum.b, 28);
+  writeSum(24);
   for (const [i, { page, dbPages, fill }] of frames.entries()) {
     const at = walHeaderBytes + i * frameBytes(pageSize);
     for (const [j, word] of [page, dbPages, 0xfffffff0, 0x12345678].entries()) bytes.writeUInt32BE(word, at + j * 4);
     bytes.fill(fill, at + 24, at + 24 + pageSize);
     addToSum(sum, bytes, at, at + 8, bigEndian);
     addToSum(sum, bytes, at + 24, at + 24 + pageSize, bigEndian);
-    bytes.writeUInt32BE(sum.a, at + 16);
-    bytes.writeUInt32BE(sum.b, at + 20);
+    writeSum(at + 16);
   }
   return bytes;
 }
@@ -47,8 +53,10 @@ async function pagesRead(file: string, to: number): Promise<number[]> {
   const pages: number[] = [];
   try {
     const header = (await wal.header()) as WalHeader;
-    await wal.frames(header, { from: 0, to }, { ...header.sum }, async (_bytes, headers) => {
-      pages.push(...headers.map(({ page }) => page));
+    const sum = runningSum(header.sum);
+    await wal.frames(header, { from: 0, to }, sum, async (bytes, count) => {
+      for (let i = 0; i < count; i++) pages.push(framePage(bytes, i * frameBytes(pageSize)));
+      assert.deepEqual(sumSoFar(sum), frameSum(bytes, (count - 1) * frameBytes(pageSize)));
     });
     return pages;
   } finally {

@@ -45,8 +45,12 @@ export class SegmentShipper {
         try {
           const head = await sealedHead(sealed);
           const { transactions } = head;
+          const first = transactions.at(0);
+          const { last } = transactions;
           let told = 0;
-          for (const { tLo, tHi } of transactions) {
+          for (let i = 0; i < transactions.length; i++) {
+            const tLo = transactions.tLo(i);
+            const tHi = transactions.tHi(i);
             if (tHi === told || tLo === 0 || tHi - tLo <= widestBracket) continue;
             told = tHi;
             await this.sink.unobserved(String(sealed.generation), instant(tLo), instant(tHi));
@@ -56,8 +60,8 @@ export class SegmentShipper {
             last: position(sealed.generation, sealed.last),
             transactions: transactions.length,
             // Times rise along a segment.
-            firstCommitAt: transactions[0] ? instant(transactions[0].tHi) : null,
-            lastCommitAt: transactions.at(-1) ? instant(transactions.at(-1)?.tHi ?? 0) : null,
+            firstCommitAt: first && instant(first.tHi),
+            lastCommitAt: last && instant(last.tHi),
             coveredTo: instant(sealed.coveredTo),
             continuation: { ...sealed.continuation, sum: { ...sealed.continuation.sum } },
             open: () => notingDamage(head),

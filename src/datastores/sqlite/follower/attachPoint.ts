@@ -4,7 +4,7 @@
  */
 import { Fault } from '../../../errors.js';
 import type { Continuation } from '../formats/continuation.js';
-import type { WalHeader, WalSum } from '../formats/walFormat.js';
+import { frameBytes, frameDbPages, runningSum, sumSoFar, type WalHeader, type WalSum } from '../formats/walFormat.js';
 import { type FileMark, isAsNoted, markOf } from '../source/mainFile.js';
 import { BrokenLog, type WalFile } from '../source/walFile.js';
 import type { WalPins } from '../source/walPins.js';
@@ -114,15 +114,17 @@ async function commitsBefore(
   frames: number,
 ): Promise<number | null> {
   if (end.frames > frames || end.pageSize !== epoch.pageSize) return null;
-  const sum = { ...epoch.sum };
+  const running = runningSum(epoch.sum);
+  const size = frameBytes(epoch.pageSize);
   let commits = 0;
   try {
-    await wal.frames(epoch, { from: 0, to: end.frames }, sum, async (_bytes, headers) => {
-      commits += headers.filter((header) => header.dbPages > 0).length;
+    await wal.frames(epoch, { from: 0, to: end.frames }, running, async (bytes, count) => {
+      for (let i = 0; i < count; i++) if (frameDbPages(bytes, i * size) > 0) commits += 1;
     });
   } catch (error) {
     if (error instanceof BrokenLog) return null;
     throw error;
   }
+  const sum = sumSoFar(running);
   return sum.a === end.sum.a && sum.b === end.sum.b ? commits : null;
 }

@@ -1,6 +1,6 @@
 /** Turns frames that were read into timed, numbered transactions in segments, and keeps the time axis of a generation. */
 import type { Continuation } from '../formats/continuation.js';
-import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import { frameBytes, frameDbPages, frameSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
 import { OpenSegment } from '../spool/spool.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 
@@ -56,7 +56,7 @@ export class SegmentWriter {
   }
 
   /**
-   * Takes proven frames that follow the first `walFrames` of the log's life `epoch`; `sum` is the checksum before them.
+   * Takes `count` proven frames that follow the first `walFrames` of the log's life `epoch`; `sum` is the checksum before them.
    * Segments end between transactions only, so one is as large as its last transaction makes it.
    */
   async take(
@@ -64,46 +64,57 @@ export class SegmentWriter {
     walFrames: number,
     sum: WalSum,
     bytes: Buffer,
-    headers: FrameHeader[],
+    count: number,
     times: { tLo: number; tHi: number },
   ): Promise<void> {
     const size = frameBytes(this.pageSize);
     this.taken = 0;
-    while (this.taken < headers.length) {
+    while (this.taken < count) {
       const start = this.taken;
-      const before = start === 0 ? sum : (headers[start - 1]?.sum ?? sum);
+      const before = start === 0 ? sum : frameSum(bytes, (start - 1) * size);
       const segment = await this.segmentFor(epoch, walFrames + start, before);
-      const to = this.endOfRun(segment, headers, start);
+      const to = this.endOfRun(segment, bytes, start, count);
+      const run = bytes.subarray(start * size, to * size);
       // A write for each transaction would cost more than all else that is done with small ones.
-      await segment.append(bytes.subarray(start * size, to * size));
-      for (let i = start; i < to; i++) this.count(segment, epoch, walFrames + i + 1, headers[i], times);
+      await segment.append(run);
+      this.count(segment, epoch, walFrames + start, run, times);
       this.taken = to;
       if (segment.bytes >= this.request.tuning.sealBytes) await this.seal();
     }
   }
 
   /** After the transaction that fills the segment, or else after the last frame. */
-  private endOfRun(segment: OpenSegment, headers: FrameHeader[], start: number): number {
-    const fits = Math.ceil((this.request.tuning.sealBytes - segment.bytes) / frameBytes(this.pageSize));
-    for (let i = Math.max(start, start + fits - 1); i < headers.length; i++) if (headers[i]?.dbPages) return i + 1;
-    return headers.length;
+  private endOfRun(segment: OpenSegment, bytes: Buffer, start: number, count: number): number {
+    const size = frameBytes(this.pageSize);
+    const fits = Math.ceil((this.request.tuning.sealBytes - segment.bytes) / size);
+    for (let i = Math.max(start, start + fits - 1); i < count; i++) if (frameDbPages(bytes, i * size) > 0) return i + 1;
+    return count;
   }
 
-  /** A frame that is in the segment, the `frames`th of the log's life. */
+  /** Frames that are in the segment now, and that follow the first `walFrames` of the log's life. */
   private count(
     segment: OpenSegment,
     { salt1, salt2 }: WalHeader,
-    frames: number,
-    header: FrameHeader | undefined,
+    walFrames: number,
+    run: Buffer,
     times: { tLo: number; tHi: number },
   ): void {
-    this.unfinished++;
-    if (!header?.dbPages) return;
-    segment.commit({ ...times, dbPages: header.dbPages, frames: this.unfinished });
-    this.unfinished = 0;
-    this.ordinal++;
+    const { pageSize } = this;
+    const size = frameBytes(pageSize);
+    let end = 0;
+    for (let at = 0; at < run.length; at += size) {
+      this.unfinished++;
+      const dbPages = frameDbPages(run, at);
+      if (dbPages === 0) continue;
+      segment.commit(times, dbPages, this.unfinished);
+      this.unfinished = 0;
+      this.ordinal++;
+      end = at + size;
+    }
+    if (end === 0) return;
     this.axis = Math.max(this.axis, times.tHi);
-    this.end = { version: 1, pageSize: this.pageSize, salt1, salt2, frames, sum: header.sum, axis: this.axis };
+    const place = { frames: walFrames + end / size, sum: frameSum(run, end - size) };
+    this.end = { version: 1, pageSize, salt1, salt2, ...place, axis: this.axis };
   }
 
   async flush(): Promise<void> {

@@ -1,6 +1,6 @@
 /** The place in a log up to which it was read, and reading on from there: every frame proved and put into segments. */
 
-import { type FrameHeader, frameBytes, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import { frameBytes, frameDbPages, frameSum, runningSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
 import type { LogState } from '../formats/walIndex.js';
 import { BrokenLog, type WalFile } from '../source/walFile.js';
 import type { AttachPoint } from './attachPoint.js';
@@ -67,24 +67,28 @@ export class WalReading {
   async read(upTo: number, times: { tLo: number; tHi: number }): Promise<void> {
     const epoch = this.epoch;
     if (!epoch || upTo < this.frames) throw new BrokenLog('the write-ahead log lost frames that were committed');
-    const sum = { ...this.sum };
-    await this.wal.frames(epoch, { from: this.frames, to: upTo }, sum, async (bytes, headers) => {
+    await this.wal.frames(epoch, { from: this.frames, to: upTo }, runningSum(this.sum), async (bytes, count) => {
       try {
-        await this.writer.take(epoch, this.frames, this.sum, bytes, headers, times);
+        await this.writer.take(epoch, this.frames, this.sum, bytes, count, times);
       } finally {
         // Where the disk had no room for all of it, reading goes on after what it took.
-        this.advance(headers.slice(0, this.writer.taken));
+        this.advance(bytes, this.writer.taken);
       }
     });
     await this.writer.flush();
     if (!this.writer.atCommit) throw new BrokenLog('the last frame that SQLite counts does not end a transaction');
   }
 
-  private advance(headers: FrameHeader[]): void {
-    const last = headers.at(-1);
-    if (!last) return;
-    this.frames += headers.length;
-    this.sum = last.sum;
-    for (const header of headers) if (header.dbPages > 0) this.dbPages = header.dbPages;
+  private advance(bytes: Buffer, count: number): void {
+    if (count === 0) return;
+    const size = frameBytes(this.pageSize);
+    this.frames += count;
+    this.sum = frameSum(bytes, (count - 1) * size);
+    for (let i = count - 1; i >= 0; i--) {
+      const dbPages = frameDbPages(bytes, i * size);
+      if (dbPages === 0) continue;
+      this.dbPages = dbPages;
+      return;
+    }
   }
 }

@@ -20,6 +20,7 @@
  *  ..           the frames
  */
 import { crc32 } from 'node:zlib';
+import { TransactionTable } from './transactionTable.js';
 import type { WalSum } from './walFormat.js';
 
 export const segmentVersion = 1;
@@ -27,7 +28,6 @@ const magic = Buffer.from('pitrwal\n', 'latin1');
 /** The part of a head that says how long the rest of it is. */
 export const fixedBytes = 48;
 const epochBytes = 32;
-const transactionBytes = 24;
 
 /** A run of frames from one life of the WAL, between two restarts. */
 export interface SegmentEpoch {
@@ -43,23 +43,13 @@ export interface SegmentEpoch {
   checkpoints: number;
 }
 
-export interface SegmentTransaction {
-  /** The transaction became visible later than this; 0 where nobody watched. Microseconds. */
-  tLo: number;
-  /** It was visible by then. */
-  tHi: number;
-  /** Size of the database after it, in pages. */
-  dbPages: number;
-  frames: number;
-}
-
 export interface SegmentHead {
   pageSize: number;
   generation: number;
   /** Ordinal of the transaction before the first one here. */
   after: number;
   epochs: SegmentEpoch[];
-  transactions: SegmentTransaction[];
+  transactions: TransactionTable;
   /** Page number of each frame. */
   pages: Uint32Array;
 }
@@ -82,12 +72,7 @@ export function encodeHead(head: SegmentHead): Buffer {
       at = bytes.writeUInt32LE(word, at);
     }
   }
-  for (const transaction of transactions) {
-    at = bytes.writeDoubleLE(transaction.tLo, at);
-    at = bytes.writeDoubleLE(transaction.tHi, at);
-    at = bytes.writeUInt32LE(transaction.dbPages, at);
-    at = bytes.writeUInt32LE(transaction.frames, at);
-  }
+  at += transactions.bytes.copy(bytes, at);
   for (const page of pages) at = bytes.writeUInt32LE(page, at);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, at)), at);
   return bytes;
@@ -133,7 +118,7 @@ export function parseHead(fixed: Buffer, rest: Buffer): SegmentHead {
     generation: fixed.readDoubleLE(16),
     after: fixed.readDoubleLE(24),
     epochs: [],
-    transactions: [],
+    transactions: TransactionTable.encodedAt(rest, epochCount * epochBytes, transactionCount),
     pages: new Uint32Array(frameCount),
   };
   let at = 0;
@@ -148,20 +133,13 @@ export function parseHead(fixed: Buffer, rest: Buffer): SegmentHead {
       checkpoints: rest.readUInt32LE(at + 28),
     });
   }
-  for (let i = 0; i < transactionCount; i++, at += transactionBytes) {
-    head.transactions.push({
-      tLo: rest.readDoubleLE(at),
-      tHi: rest.readDoubleLE(at + 8),
-      dbPages: rest.readUInt32LE(at + 16),
-      frames: rest.readUInt32LE(at + 20),
-    });
-  }
+  at += head.transactions.bytes.length;
   for (let i = 0; i < frameCount; i++, at += 4) head.pages[i] = rest.readUInt32LE(at);
-  const frames = head.transactions.reduce((sum, transaction) => sum + transaction.frames, 0);
-  if (frames !== frameCount) throw new BadSegment('its index counts frames that it does not list');
+  if (head.transactions.allFrames() !== frameCount)
+    throw new BadSegment('its index counts frames that it does not list');
   return head;
 }
 
 function headBytes(epochs: number, transactions: number, frames: number): number {
-  return fixedBytes + epochs * epochBytes + transactions * transactionBytes + frames * 4 + 4;
+  return fixedBytes + epochs * epochBytes + TransactionTable.bytesFor(transactions) + frames * 4 + 4;
 }

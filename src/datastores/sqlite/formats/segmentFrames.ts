@@ -1,7 +1,15 @@
 /** The frames of a segment after its head, proved one by one: page numbers, ends of transactions and the WAL's checksums. */
 import type { ByteReader } from './byteReader.js';
 import { BadSegment, type SegmentHead } from './segmentFormat.js';
-import { frameBytes, frameDbPages, frameFits, framePage, type WalIdentity, type WalSum } from './walFormat.js';
+import {
+  frameBytes,
+  frameDbPages,
+  frameFits,
+  framePage,
+  type RunningSum,
+  runningSum,
+  type WalIdentity,
+} from './walFormat.js';
 
 /** Frames are proved so many bytes at a time; more than the largest one has. */
 export const batchBytes = 1 << 20;
@@ -18,7 +26,7 @@ export class FrameProof {
   private readonly size: number;
   private epochIndex = -1;
   private identity: WalIdentity | null = null;
-  private sum: WalSum = { a: 0, b: 0 };
+  private sum: RunningSum = runningSum();
   private transaction = 0;
   private framesLeft: number;
   /** How many frames were proved. */
@@ -26,22 +34,23 @@ export class FrameProof {
 
   constructor(private readonly head: SegmentHead) {
     this.size = frameBytes(head.pageSize);
-    this.framesLeft = head.transactions[0]?.frames ?? 0;
+    this.framesLeft = head.transactions.length > 0 ? head.transactions.frames(0) : 0;
   }
 
   /** The next `count` frames, which lie in `bytes` from `at` on. @throws BadSegment at the first that does not fit */
   next(bytes: Buffer, at: number, count: number): void {
     const { head, size } = this;
+    const { transactions } = head;
     for (let i = 0; i < count; i++) {
       const next = head.epochs[this.epochIndex + 1];
       if (next && next.firstFrame === this.proved) {
         this.identity = { ...next, pageSize: head.pageSize };
-        this.sum = { ...next.sum };
+        this.sum = runningSum(next.sum);
         this.epochIndex++;
       }
       const frame = at + i * size;
       this.framesLeft--;
-      const expectedDbPages = this.framesLeft === 0 ? head.transactions[this.transaction]?.dbPages : 0;
+      const expectedDbPages = this.framesLeft === 0 ? transactions.dbPages(this.transaction) : 0;
       const fits = this.identity !== null && frameFits(bytes, frame, this.identity, this.sum);
       if (
         !fits ||
@@ -50,7 +59,9 @@ export class FrameProof {
       ) {
         throw new BadSegment(`frame ${this.proved + 1} of ${head.pages.length} does not fit what comes before it`);
       }
-      if (this.framesLeft === 0) this.framesLeft = head.transactions[++this.transaction]?.frames ?? 0;
+      if (this.framesLeft === 0 && ++this.transaction < transactions.length) {
+        this.framesLeft = transactions.frames(this.transaction);
+      }
       this.proved++;
     }
   }

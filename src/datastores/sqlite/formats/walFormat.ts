@@ -30,13 +30,18 @@ export interface WalHeader {
   sum: WalSum;
 }
 
-export interface FrameHeader {
-  page: number;
-  /** Size of the database in pages after this commit; 0 for a frame that does not end a transaction. */
-  dbPages: number;
-  salt1: number;
-  salt2: number;
-  sum: WalSum;
+/**
+ * A checksum that is being carried on: its two words, signed. As plain numbers they are mostly too large to be anything
+ * but an object for the collector, for each frame anew.
+ */
+export type RunningSum = Int32Array;
+
+export function runningSum({ a, b }: WalSum = { a: 0, b: 0 }): RunningSum {
+  return Int32Array.of(a, b);
+}
+
+export function sumSoFar(sum: RunningSum): WalSum {
+  return { a: (sum[0] ?? 0) >>> 0, b: (sum[1] ?? 0) >>> 0 };
 }
 
 /** The memory that was summed last, as words: a view for each frame would be one more object for the collector. */
@@ -46,9 +51,9 @@ let words: Int32Array = new Int32Array(0);
  * Carries `sum` on over bytes [from, to) of `buffer`, in place. `from` and `to` are multiples of 8 counted from a
  * 4-byte aligned start.
  */
-export function addToSum(sum: WalSum, buffer: Uint8Array, from: number, to: number, bigEndian: boolean): void {
-  let a = sum.a | 0;
-  let b = sum.b | 0;
+export function addToSum(sum: RunningSum, buffer: Uint8Array, from: number, to: number, bigEndian: boolean): void {
+  let a = sum[0] ?? 0;
+  let b = sum[1] ?? 0;
   if (bigEndian === hostIsBigEndian && (buffer.byteOffset + from) % 4 === 0) {
     if (words.buffer !== buffer.buffer) words = new Int32Array(buffer.buffer, 0, buffer.buffer.byteLength >> 2);
     const end = (buffer.byteOffset + to) >> 2;
@@ -63,8 +68,8 @@ export function addToSum(sum: WalSum, buffer: Uint8Array, from: number, to: numb
       b = (b + view.getInt32(i + 4, !bigEndian) + a) | 0;
     }
   }
-  sum.a = a >>> 0;
-  sum.b = b >>> 0;
+  sum[0] = a;
+  sum[1] = b;
 }
 
 /** The header of a log, or null where these bytes are none (too short, another format, a checksum that does not fit). */
@@ -75,8 +80,9 @@ export function parseWalHeader(bytes: Buffer): WalHeader | null {
   const bigEndian = (found & 1) === 1;
   const pageSize = bytes.readUInt32BE(8);
   if (pageSize < 512 || pageSize > 65_536 || (pageSize & (pageSize - 1)) !== 0) return null;
-  const sum = { a: 0, b: 0 };
-  addToSum(sum, bytes, 0, 24, bigEndian);
+  const running = runningSum();
+  addToSum(running, bytes, 0, 24, bigEndian);
+  const sum = sumSoFar(running);
   if (sum.a !== bytes.readUInt32BE(24) || sum.b !== bytes.readUInt32BE(28)) return null;
   return {
     bigEndian,
@@ -85,17 +91,6 @@ export function parseWalHeader(bytes: Buffer): WalHeader | null {
     salt1: bytes.readUInt32BE(16),
     salt2: bytes.readUInt32BE(20),
     sum,
-  };
-}
-
-/** The frame header at `at`; says nothing about whether the frame is valid. */
-export function parseFrameHeader(bytes: Buffer, at: number): FrameHeader {
-  return {
-    page: framePage(bytes, at),
-    dbPages: frameDbPages(bytes, at),
-    salt1: bytes.readUInt32BE(at + 8),
-    salt2: bytes.readUInt32BE(at + 12),
-    sum: { a: bytes.readUInt32BE(at + 16), b: bytes.readUInt32BE(at + 20) },
   };
 }
 
@@ -112,22 +107,33 @@ export function framePage(bytes: Buffer, at: number): number {
   return bytes.readUInt32BE(at);
 }
 
-/** See FrameHeader.dbPages. */
+/** Size of the database in pages after the commit that the frame at `at` is; 0 where it does not end a transaction. */
 export function frameDbPages(bytes: Buffer, at: number): number {
   return bytes.readUInt32BE(at + 4);
+}
+
+/** The checksum after the frame at `at`, as the frame itself says it. */
+export function frameSum(bytes: Buffer, at: number): WalSum {
+  return { a: bytes.readUInt32BE(at + 16), b: bytes.readUInt32BE(at + 20) };
+}
+
+/** Whether the frame at `at` has both salts of the log, or where `either` is said one of them. */
+export function frameIsOf(bytes: Buffer, at: number, { salt1, salt2 }: WalIdentity, either = false): boolean {
+  // Signed, since what does not fit into 31 bits without being so is one more object for the collector.
+  const first = bytes.readInt32BE(at + 8) === (salt1 | 0);
+  const second = bytes.readInt32BE(at + 12) === (salt2 | 0);
+  return either ? first || second : first && second;
 }
 
 /**
  * Whether the frame at `at` (its page follows its header) continues the log, carrying `sum` on over it. Where the salts or
  * the checksum do not, `sum` is spoilt.
  */
-export function frameFits(bytes: Buffer, at: number, log: WalIdentity, sum: WalSum): boolean {
-  // Signed, since what does not fit into 31 bits without being so is one more object for the collector.
-  if (bytes.readInt32BE(at + 8) !== (log.salt1 | 0) || bytes.readInt32BE(at + 12) !== (log.salt2 | 0)) return false;
-  if (framePage(bytes, at) === 0) return false;
+export function frameFits(bytes: Buffer, at: number, log: WalIdentity, sum: RunningSum): boolean {
+  if (!frameIsOf(bytes, at, log) || framePage(bytes, at) === 0) return false;
   addToSum(sum, bytes, at, at + 8, log.bigEndian);
   addToSum(sum, bytes, at + frameHeaderBytes, at + frameHeaderBytes + log.pageSize, log.bigEndian);
-  return (sum.a | 0) === bytes.readInt32BE(at + 16) && (sum.b | 0) === bytes.readInt32BE(at + 20);
+  return sum[0] === bytes.readInt32BE(at + 16) && sum[1] === bytes.readInt32BE(at + 20);
 }
 
 export function frameBytes(pageSize: number): number {

@@ -7,7 +7,7 @@
  * file: it stays open from the first question on, until every connection of this process is closed.
  */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { addToSum, hostIsBigEndian } from './walFormat.js';
+import { addToSum, hostIsBigEndian, runningSum, sumSoFar } from './walFormat.js';
 
 /** What SQLite says of the log. */
 export interface LogState {
@@ -46,8 +46,9 @@ export class WalIndex {
     const { numbers } = this;
     if (!this.read() || this.bytes[initialized] !== 1) return null;
     for (let i = 0; i < headerNumbers; i++) if (numbers[i] !== numbers[headerNumbers + i]) return null;
-    const sum = { a: 0, b: 0 };
-    addToSum(sum, this.bytes, 0, 4 * sumOfHeader, hostIsBigEndian);
+    const running = runningSum();
+    addToSum(running, this.bytes, 0, 4 * sumOfHeader, hostIsBigEndian);
+    const sum = sumSoFar(running);
     if (sum.a !== numbers[sumOfHeader] || sum.b !== numbers[sumOfHeader + 1]) return null;
     return { frames: numbers[frames] ?? 0, copied: numbers[copied] ?? 0 };
   }

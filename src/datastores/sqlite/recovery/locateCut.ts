@@ -4,7 +4,8 @@ import { type Instant, instant } from '../../../instant.js';
 import type { Cut } from '../../../model.js';
 import type { LocateTarget, SegmentsAround, StoredSegment } from '../../datastore.js';
 import { position } from '../formats/position.js';
-import type { SegmentHead, SegmentTransaction } from '../formats/segmentFormat.js';
+import type { SegmentHead } from '../formats/segmentFormat.js';
+import type { SegmentTransaction } from '../formats/transactionTable.js';
 import { segmentHead } from '../replay/storedSegment.js';
 
 export async function locateCut(target: LocateTarget, around: SegmentsAround): Promise<Cut> {
@@ -42,8 +43,8 @@ function lastKeptBy(at: Instant, heads: readonly SegmentHead[]): number {
   let kept = heads[0]?.after ?? 0;
   for (const head of heads) {
     // A hole between the two segments holds no transaction that decides: the catalog chose them as the neighbours.
-    for (const [i, transaction] of head.transactions.entries()) {
-      if (transaction.tHi > at) return Math.max(kept, head.after + i);
+    for (let i = 0; i < head.transactions.length; i++) {
+      if (head.transactions.tHi(i) > at) return Math.max(kept, head.after + i);
       kept = head.after + i + 1;
     }
   }
@@ -52,7 +53,7 @@ function lastKeptBy(at: Instant, heads: readonly SegmentHead[]): number {
 
 function transactionIn(heads: readonly SegmentHead[], ordinal: number): SegmentTransaction | undefined {
   for (const head of heads) {
-    const found = head.transactions[ordinal - head.after - 1];
+    const found = head.transactions.at(ordinal - head.after - 1);
     if (found) return found;
   }
   return undefined;

@@ -65,8 +65,8 @@ async function comparePages(
   scope: { from: number; to: number },
   cut: number,
 ): Promise<void> {
-  const lastFrames = head.transactions[cut - head.after - 1]?.frames ?? 0;
-  const droppedFrames = head.transactions[cut - head.after]?.frames ?? 0;
+  const lastFrames = head.transactions.at(cut - head.after - 1)?.frames ?? 0;
+  const droppedFrames = head.transactions.at(cut - head.after)?.frames ?? 0;
   const written = head.pages.subarray(Math.max(scope.from, scope.to - lastFrames), scope.to + droppedFrames);
   // A transaction may have written all of a large database: a bit for each page and not an entry in a map.
   const ofInterest = new PageSet(greatest(written));

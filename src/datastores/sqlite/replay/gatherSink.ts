@@ -78,7 +78,7 @@ class IncomingSegment {
     return {
       pageSize: head.pageSize,
       dbPages: holdsCut ? pagesAt(head, scope.cut) : null,
-      lastAt: head.transactions.at(-1)?.tHi ?? null,
+      lastAt: head.transactions.last?.tHi ?? null,
       ...this.kept.end(),
     };
   }

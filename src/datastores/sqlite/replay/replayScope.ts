@@ -9,9 +9,9 @@ export function framesInScope(head: SegmentHead, replayAfter: number, cut: numbe
   let from = 0;
   let to = 0;
   let frames = 0;
-  for (const [i, transaction] of head.transactions.entries()) {
+  for (let i = 0; i < head.transactions.length; i++) {
     const ordinal = head.after + i + 1;
-    frames += transaction.frames;
+    frames += head.transactions.frames(i);
     if (ordinal <= replayAfter) from = frames;
     if (ordinal <= cut) to = frames;
   }
@@ -58,7 +58,7 @@ export class ContiguityCheck {
 
 /** Size of the database after transaction `ordinal`, which is in this segment. */
 export function pagesAt(head: SegmentHead, ordinal: number): number {
-  const transaction = head.transactions[ordinal - head.after - 1];
+  const transaction = head.transactions.at(ordinal - head.after - 1);
   if (!transaction) throw incomplete(ordinal, 'the newest segment does not hold it');
   return transaction.dbPages;
 }

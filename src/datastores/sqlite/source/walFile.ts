@@ -6,12 +6,13 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { SpareBuffers } from '../../spareBuffers.js';
 import {
-  type FrameHeader,
   frameBytes,
   frameFits,
   frameHeaderBytes,
-  parseFrameHeader,
+  frameIsOf,
+  frameSum,
   parseWalHeader,
+  type RunningSum,
   type WalHeader,
   type WalSum,
   walHeaderBytes,
@@ -47,15 +48,15 @@ export class WalFile {
   }
 
   /**
-   * Reads frames (from, to] of the log, proving each; `sum` is carried on. Hands over runs of whole frames: `bytes` is
-   * valid until the promise that `take` returns resolves.
+   * Reads frames (from, to] of the log, proving each; `sum` is carried on. Hands over runs of `count` whole frames: `bytes`
+   * is valid until the promise that `take` returns resolves.
    * @throws BrokenLog at the first frame that does not continue the log
    */
   async frames(
     log: WalHeader,
     range: { from: number; to: number },
-    sum: WalSum,
-    take: (bytes: Buffer, headers: FrameHeader[]) => Promise<void>,
+    sum: RunningSum,
+    take: (bytes: Buffer, count: number) => Promise<void>,
   ): Promise<void> {
     const size = frameBytes(log.pageSize);
     const perChunk = Math.max(1, Math.floor(chunkBytes / size));
@@ -65,13 +66,11 @@ export class WalFile {
         const count = Math.min(perChunk, range.to - at);
         const bytes = buffer.subarray(0, count * size);
         await this.readExactly(bytes, walHeaderBytes + at * size);
-        const headers: FrameHeader[] = [];
         for (let i = 0; i < count; i++) {
           if (!frameFits(bytes, i * size, log, sum))
             throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
-          headers.push(parseFrameHeader(bytes, i * size));
         }
-        await take(bytes, headers);
+        await take(bytes, count);
       }
     } finally {
       spareBuffers.give(buffer);
@@ -83,15 +82,14 @@ export class WalFile {
     const bytes = Buffer.alloc(frameHeaderBytes);
     const at = walHeaderBytes + frames * frameBytes(log.pageSize);
     if ((await this.read(bytes, at)) === 0) return false;
-    const frame = parseFrameHeader(bytes, 0);
-    return frame.salt1 === log.salt1 || frame.salt2 === log.salt2;
+    return frameIsOf(bytes, 0, log, true);
   }
 
   /** The checksum after frame number `frames`, as that frame says it. */
   async sumAfter(log: WalHeader, frames: number): Promise<WalSum> {
     const bytes = Buffer.alloc(frameHeaderBytes);
     await this.readExactly(bytes, walHeaderBytes + (frames - 1) * frameBytes(log.pageSize));
-    return parseFrameHeader(bytes, 0).sum;
+    return frameSum(bytes, 0);
   }
 
   async close(): Promise<void> {

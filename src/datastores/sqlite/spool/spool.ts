@@ -8,7 +8,7 @@ import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/pro
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Continuation } from '../formats/continuation.js';
-import type { SegmentEpoch, SegmentTransaction } from '../formats/segmentFormat.js';
+import type { SegmentEpoch } from '../formats/segmentFormat.js';
 import { frameBytes } from '../formats/walFormat.js';
 import { writeAt } from '../source/atOnce.js';
 
@@ -95,7 +95,8 @@ export class OpenSegment {
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
-  commit({ tLo, tHi, dbPages, frames }: SegmentTransaction): void {
+  /** The transaction that the last `frames` frames are, see SegmentTransaction. */
+  commit({ tLo, tHi }: Pick<Look, 'tLo' | 'tHi'>, dbPages: number, frames: number): void {
     if (this.look?.tLo !== tLo || this.look.tHi !== tHi) {
       this.endLook();
       this.look = { tLo, tHi, dbPages: [], frames: [] };

@@ -7,7 +7,8 @@ import { SpareBuffers } from '../../spareBuffers.js';
 import { ByteReader } from '../formats/byteReader.js';
 import { BadSegment, encodeHead, type SegmentHead } from '../formats/segmentFormat.js';
 import { batchBytes, type FrameBatch, provenFrames } from '../formats/segmentFrames.js';
-import { frameBytes, framePage, parseFrameHeader, type WalSum } from '../formats/walFormat.js';
+import { TransactionTable } from '../formats/transactionTable.js';
+import { frameBytes, framePage, frameSum, type WalSum } from '../formats/walFormat.js';
 import { discardSegment, type IndexLine, type Look, type SealedSegment, writeSeal } from './spool.js';
 
 /** The head of a sealed piece. @throws BadSegment */
@@ -60,7 +61,7 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
   let sum: WalSum = { a: 0, b: 0 };
   try {
     for await (const batch of spooledFrames(file, head)) {
-      sum = parseFrameHeader(batch.bytes, (batch.count - 1) * size).sum;
+      sum = frameSum(batch.bytes, (batch.count - 1) * size);
     }
   } catch (error) {
     // An index line is written after its frames, so this is the machine's crash: nothing here can be relied upon.
@@ -68,7 +69,7 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
     throw error;
   }
   const epoch = head.epochs.at(-1);
-  const lastTransaction = head.transactions.at(-1);
+  const lastTransaction = head.transactions.last;
   if (!epoch || !lastTransaction) return null;
   const last = head.after + head.transactions.length;
   const frames = epoch.walFrames + head.pages.length - epoch.firstFrame;
@@ -87,26 +88,31 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
 
 /** An index as far as its lines are whole, with the page numbers from the frames; null where not even its start is. */
 async function readIndex(file: string): Promise<SegmentHead | null> {
-  let head: SegmentHead | null = null;
+  let head: Omit<SegmentHead, 'transactions' | 'pages'> | null = null;
+  const looks: Look[] = [];
   for (const line of (await readFile(`${file}.index`, 'utf8').catch(() => '')).split('\n')) {
     const json = line.slice(line.indexOf(' ') + 1);
     if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
     const content = JSON.parse(json) as IndexLine;
     if ('epoch' in content) head?.epochs.push(content.epoch);
-    else if ('look' in content) addTransactions(head, content.look);
-    else head = { ...content, epochs: [], transactions: [], pages: new Uint32Array(0) };
+    else if ('look' in content) looks.push(content.look);
+    else head = { ...content, epochs: [] };
   }
   if (!head) return null;
-  const frames = head.transactions.reduce((sum, transaction) => sum + transaction.frames, 0);
-  head.epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
-  head.pages = await readPageNumbers(`${file}.frames`, frames, frameBytes(head.pageSize));
-  return head.pages.length === frames ? head : null;
+  const transactions = transactionsOf(looks);
+  const frames = transactions.allFrames();
+  const epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
+  const pages = await readPageNumbers(`${file}.frames`, frames, frameBytes(head.pageSize));
+  return pages.length === frames ? { ...head, epochs, transactions, pages } : null;
 }
 
-function addTransactions(head: SegmentHead | null, { tLo, tHi, dbPages, frames }: Look): void {
-  for (const [i, pages] of dbPages.entries()) {
-    head?.transactions.push({ tLo, tHi, dbPages: pages, frames: frames[i] ?? 0 });
+function transactionsOf(looks: readonly Look[]): TransactionTable {
+  const table = TransactionTable.withRoom(looks.reduce((sum, { dbPages }) => sum + dbPages.length, 0));
+  let next = 0;
+  for (const look of looks) {
+    for (let i = 0; i < look.dbPages.length; i++) table.set(next++, look, look.dbPages[i] ?? 0, look.frames[i] ?? 0);
   }
+  return table;
 }
 
 async function readPageNumbers(file: string, frames: number, size: number): Promise<Uint32Array> {
