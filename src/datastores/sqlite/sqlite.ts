@@ -26,7 +26,9 @@ export interface SqliteOptions {
 const defaults: CaptureTuning = {
   pollMs: 1000,
   pauseMs: 2,
+  busyPauseMs: 8,
   sealBytes: 8 << 20,
+  sealEveryMs: 100,
   sealAgeMs: 5000,
   restartBytes: 4 << 20,
   idleRestartBytes: 256 << 10,

@@ -33,7 +33,9 @@ for (const [name, shift] of [
       tuning: {
         pollMs: 1000,
         pauseMs: 2,
+        busyPauseMs: 8,
         sealBytes: 1 << 20,
+        sealEveryMs: 0,
         sealAgeMs: 1000,
         restartBytes: 1 << 20,
         idleRestartBytes: 1 << 20,

@@ -42,8 +42,8 @@ async function followed(t: TestContext): Promise<Followed> {
     spool,
     archived: null,
     tuning: {
-      ...{ pollMs: 1000, pauseMs: 2, sealBytes: size, sealAgeMs: 60_000, restartBytes: size, idleRestartBytes: size },
-      ...{ heldTellMs: 60_000, retainBytes: size, hangMs: 1000 },
+      ...{ pollMs: 1000, pauseMs: 2, busyPauseMs: 8, sealBytes: size, sealEveryMs: 0, sealAgeMs: 60_000 },
+      ...{ restartBytes: size, idleRestartBytes: size, heldTellMs: 60_000, retainBytes: size, hangMs: 1000 },
     },
   };
   const events: SessionEvent[] = [];

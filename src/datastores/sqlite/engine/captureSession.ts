@@ -165,13 +165,14 @@ export class CaptureSession {
   }
 
   private async turn(follower: WalFollower): Promise<void> {
-    const { pauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
+    const { pauseMs, busyPauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
     const quiet = follower.glance();
     const found = !quiet && (await follower.look());
     const now = performance.now();
     if (found) this.lastFound = now;
     // After something was heard of, looks come at growing distances: a commit becomes visible a while after its write.
-    this.wait = found ? pauseMs : Math.min(this.wait * 2, pollMs);
+    if (found) this.wait = this.listener.listens ? pauseMs : busyPauseMs;
+    else this.wait = Math.min(this.wait * 2, pollMs);
     // Written before it was heard.
     if (this.listener.looked(this.wait)) this.wait = pauseMs;
     await follower.finishIfDue();

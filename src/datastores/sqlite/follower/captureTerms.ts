@@ -7,8 +7,11 @@ export interface CaptureTuning {
   pollMs: number;
   /** The shortest time between two looks, ms. */
   pauseMs: number;
-  /** A segment is finished at this size … */
+  /** The same at a database that is so busy that single writes are not listened to, ms; its times are as much less exact. */
+  busyPauseMs: number;
+  /** A segment is finished at this size, or at four times as much where that was reached sooner than in sealEveryMs … */
   sealBytes: number;
+  sealEveryMs: number;
   /** … or this long after its first transaction, ms. */
   sealAgeMs: number;
   /** The WAL is restarted when it has grown past this … */

@@ -4,6 +4,9 @@ import { frameBytes, frameDbPages, frameSum, type WalHeader, type WalSum } from 
 import { OpenSegment } from '../spool/spool.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 
+/** A segment that fills too fast is that much larger than others: each costs several milliseconds on its way, whatever its size. */
+const fastFactor = 4;
+
 export class SegmentWriter {
   private open: OpenSegment | null = null;
   /** The salts of the log's life that the open segment's last frames are of. */
@@ -79,14 +82,19 @@ export class SegmentWriter {
       await segment.append(run);
       this.count(segment, epoch, walFrames + start, run, times);
       this.taken = to;
-      if (segment.bytes >= this.request.tuning.sealBytes) await this.seal();
+      if (segment.bytes >= this.fullAt(segment)) await this.seal();
     }
+  }
+
+  private fullAt({ openedAt }: OpenSegment): number {
+    const { sealBytes, sealEveryMs } = this.request.tuning;
+    return performance.now() - openedAt < sealEveryMs ? fastFactor * sealBytes : sealBytes;
   }
 
   /** After the transaction that fills the segment, or else after the last frame. */
   private endOfRun(segment: OpenSegment, bytes: Buffer, start: number, count: number): number {
     const size = frameBytes(this.pageSize);
-    const fits = Math.ceil((this.request.tuning.sealBytes - segment.bytes) / size);
+    const fits = Math.ceil((this.fullAt(segment) - segment.bytes) / size);
     for (let i = Math.max(start, start + fits - 1); i < count; i++) if (frameDbPages(bytes, i * size) > 0) return i + 1;
     return count;
   }
