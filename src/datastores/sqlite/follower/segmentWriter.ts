@@ -82,8 +82,12 @@ export class SegmentWriter {
       await segment.append(run);
       this.count(segment, epoch, walFrames + start, run, times);
       this.taken = to;
-      if (segment.bytes >= this.fullAt(segment)) await this.seal();
+      if (this.isFull(segment)) await this.seal();
     }
+  }
+
+  private isFull(segment: OpenSegment): boolean {
+    return segment.bytes >= this.fullAt(segment);
   }
 
   private fullAt({ openedAt }: OpenSegment): number {
@@ -130,7 +134,9 @@ export class SegmentWriter {
   }
 
   async sealIfDue(): Promise<void> {
-    if (this.open && performance.now() - this.open.openedAt >= this.request.tuning.sealAgeMs) await this.seal();
+    if (!this.open) return;
+    const age = performance.now() - this.open.openedAt;
+    if (age >= this.request.tuning.sealAgeMs || this.isFull(this.open)) await this.seal();
   }
 
   /** Finishes the open segment and hands it over, unless it ends in the middle of a transaction or holds none. */
@@ -171,7 +177,8 @@ export class SegmentWriter {
   }
 
   private async segmentFor(epoch: WalHeader, walFrames: number, sum: WalSum): Promise<OpenSegment> {
-    if (this.finishing) await this.finish();
+    // One that is full by its age now must not wait for more: the disk may have no room for that while it is there.
+    if (this.finishing || (this.open && this.isFull(this.open) && this.unfinished === 0)) await this.finish();
     if (!this.open) {
       const { ordinal, coveredTo, end } = this;
       this.beforeOpen = { ordinal, coveredTo, end };

@@ -1,7 +1,7 @@
 /**
  * Captured log on its way to the archive, in a directory of the instance. A piece is three files: `.frames` grows with
- * the log, `.index` has a line with its own checksum for each epoch and for the transactions of each look, and `.json`,
- * which appears by a rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a
+ * the log, `.index` has a line with its own checksum for each epoch, for the page numbers of frames that were written
+ * together and for the transactions of each look, and `.json`, which appears by a rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a
  * crash of the machine the checksums decide how much of a piece is left.
  */
 import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Continuation } from '../formats/continuation.js';
 import type { SegmentEpoch } from '../formats/segmentFormat.js';
-import { frameBytes } from '../formats/walFormat.js';
+import { frameBytes, framePage } from '../formats/walFormat.js';
 import { writeAt } from '../source/atOnce.js';
 
 /** A finished piece; plain data, for it crosses from one process to the other. */
@@ -30,6 +30,8 @@ export interface SealedSegment {
 export type IndexLine =
   | { pageSize: number; generation: number; after: number }
   | { epoch: SegmentEpoch }
+  /** Of the next frames: u32, little-endian, in base64. */
+  | { pages: string }
   | { look: Look };
 
 /** The transactions that one look found, or some of them: all have the same times. */
@@ -40,6 +42,9 @@ export interface Look {
   dbPages: number[];
   frames: number[];
 }
+
+/** Only a huge transaction makes a piece larger; its page numbers are left to be read from its frames. */
+const indexedBytes = 64 << 20;
 
 export class OpenSegment {
   private transactions = 0;
@@ -92,6 +97,7 @@ export class OpenSegment {
   /** Adds whole frames; they count once the transaction that they belong to is committed and the index flushed. */
   async append(frames: Buffer): Promise<void> {
     await writeAt(this.framesFile, frames, this.bytes);
+    if (this.bytes < indexedBytes) this.line({ pages: pagesOf(frames, frameBytes(this.pageSize)) });
     this.pageCount += frames.length / frameBytes(this.pageSize);
   }
 
@@ -149,6 +155,12 @@ export class OpenSegment {
     const json = JSON.stringify(content);
     this.pendingLines += `${crc32(json)} ${json}\n`;
   }
+}
+
+function pagesOf(frames: Buffer, size: number): string {
+  const pages = Buffer.allocUnsafe((4 * frames.length) / size);
+  for (let at = 0, to = 0; at < frames.length; at += size) to = pages.writeUInt32LE(framePage(frames, at), to);
+  return pages.toString('base64');
 }
 
 export async function discardSegment(file: string): Promise<void> {

@@ -86,24 +86,35 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
   });
 }
 
-/** An index as far as its lines are whole, with the page numbers from the frames; null where not even its start is. */
+/** An index as far as its lines are whole; null where not even its start is, or where page numbers are missing. */
 async function readIndex(file: string): Promise<SegmentHead | null> {
   let head: Omit<SegmentHead, 'transactions' | 'pages'> | null = null;
   const looks: Look[] = [];
+  const pages: Buffer[] = [];
   for (const line of (await readFile(`${file}.index`, 'utf8').catch(() => '')).split('\n')) {
     const json = line.slice(line.indexOf(' ') + 1);
     if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
     const content = JSON.parse(json) as IndexLine;
     if ('epoch' in content) head?.epochs.push(content.epoch);
     else if ('look' in content) looks.push(content.look);
+    else if ('pages' in content) pages.push(Buffer.from(content.pages, 'base64'));
     else head = { ...content, epochs: [] };
   }
   if (!head) return null;
   const transactions = transactionsOf(looks);
   const frames = transactions.allFrames();
   const epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
-  const pages = await readPageNumbers(`${file}.frames`, frames, frameBytes(head.pageSize));
-  return pages.length === frames ? { ...head, epochs, transactions, pages } : null;
+  let numbers = pageNumbers(pages, frames);
+  if (numbers.length < frames) numbers = await readPageNumbers(file, frames, head.pageSize);
+  return numbers.length === frames ? { ...head, epochs, transactions, pages: numbers } : null;
+}
+
+/** As many of them as are wanted: frames of a transaction that did not end may follow. */
+function pageNumbers(encoded: readonly Buffer[], wanted: number): Uint32Array {
+  const bytes = Buffer.concat(encoded);
+  const numbers = new Uint32Array(Math.min(wanted, bytes.length >> 2));
+  for (let i = 0; i < numbers.length; i++) numbers[i] = bytes.readUInt32LE(4 * i);
+  return numbers;
 }
 
 function transactionsOf(looks: readonly Look[]): TransactionTable {
@@ -115,11 +126,13 @@ function transactionsOf(looks: readonly Look[]): TransactionTable {
   return table;
 }
 
-async function readPageNumbers(file: string, frames: number, size: number): Promise<Uint32Array> {
-  const available = Math.floor(((await stat(file)).size ?? 0) / size);
+/** Where the index has not all of them: of a huge transaction, or as an earlier release wrote it. */
+async function readPageNumbers(file: string, frames: number, pageSize: number): Promise<Uint32Array> {
+  const size = frameBytes(pageSize);
+  const available = Math.floor((await stat(`${file}.frames`)).size / size);
   const pages = new Uint32Array(Math.min(frames, available));
   let page = 0;
-  for await (const bytes of wholeFrames(file, size)) {
+  for await (const bytes of wholeFrames(`${file}.frames`, size)) {
     for (let at = 0; at < bytes.length && page < pages.length; at += size) pages[page++] = framePage(bytes, at);
     if (page === pages.length) break;
   }
