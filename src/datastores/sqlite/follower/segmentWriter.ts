@@ -80,7 +80,7 @@ export class SegmentWriter {
       const run = bytes.subarray(start * size, to * size);
       // A write for each transaction would cost more than all else that is done with small ones.
       await segment.append(run);
-      this.count(segment, epoch, walFrames + start, run, times);
+      this.noteCommits(segment, epoch, walFrames + start, run, times);
       this.taken = to;
       if (this.isFull(segment)) await this.seal();
     }
@@ -104,7 +104,7 @@ export class SegmentWriter {
   }
 
   /** Frames that are in the segment now, and that follow the first `walFrames` of the log's life. */
-  private count(
+  private noteCommits(
     segment: OpenSegment,
     { salt1, salt2 }: WalHeader,
     walFrames: number,
