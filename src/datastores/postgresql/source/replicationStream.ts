@@ -10,6 +10,7 @@ import { Fault } from '../../../errors.js';
 import { type Instant, instant } from '../../../instant.js';
 import { formatLsn, serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from './address.js';
+import { PacedReading } from './pacedReading.js';
 import { askRow, connect, hangUp } from './session.js';
 
 /** 2000-01-01T00:00:00Z in microseconds since 1970. */
@@ -17,11 +18,6 @@ const POSTGRES_EPOCH = 946_684_800_000_000;
 const STATUS_EVERY_MS = 5_000;
 /** Every status asks for an answer; a server that gives none for this long is gone. */
 const SILENCE_MS = 60_000;
-/**
- * What arrives meanwhile waits in this machine's memory, where no end of the server reaches it, and is read at once; a
- * commit is archived a second later anyway. Four reads a second take half the processor time of twenty.
- */
-const REST_MS = 250;
 /** Every read from the connection leaves a buffer of its own behind, and pg makes another of many of them. */
 const BYTES_PER_COLLECTION = 4 * 1024 * 1024;
 
@@ -59,26 +55,19 @@ export async function identifySystem(client: pg.Client, address: ServerAddress):
 
 export class ReplicationStream {
   private readonly connection: CopyConnection;
+  private readonly reading: PacedReading;
   private timer: NodeJS.Timeout | null = null;
   private heardAt = Date.now();
   private written = 0;
   private kept = 0;
-  /** A busy server is read to the end of what it has sent now and then, and not for each commit of its own. */
-  private resting: NodeJS.Timeout | null = null;
-  private draining: NodeJS.Immediate | null = null;
-  /** Something came since draining was looked at. */
-  private flowing = false;
   private uncollected = 0;
-  /** Somebody waits for each commit. */
-  private prompt = false;
-  /** The listener has no room. */
-  private held = false;
 
   private constructor(
     private readonly client: pg.Client,
     private readonly address: ServerAddress,
   ) {
     this.connection = copyConnection(client);
+    this.reading = new PacedReading(this.connection.stream);
   }
 
   /** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE */
@@ -145,48 +134,26 @@ export class ReplicationStream {
     this.sendStatus(false);
   }
 
-  /** Whether what arrives is taken at once, or up to REST_MS later, which is much less work. */
+  /** Whether what arrives is taken at once, or a moment later, which is much less work. */
   setPrompt(prompt: boolean): void {
-    this.prompt = prompt;
-    if (prompt) this.endRest();
+    this.reading.setPrompt(prompt);
   }
 
   pause(): void {
-    this.held = true;
-    this.connection.stream.pause();
+    this.reading.hold();
   }
 
   resume(): void {
     // The silence was this side's.
     this.heardAt = Date.now();
-    this.held = false;
-    if (this.resting === null) this.connection.stream.resume();
+    this.reading.letGo();
   }
 
   close(): void {
     if (this.timer) clearInterval(this.timer);
     this.timer = null;
-    if (this.draining) clearImmediate(this.draining);
-    this.draining = null;
-    this.endRest();
+    this.reading.close();
     hangUp(this.client);
-  }
-
-  /** Rests as soon as nothing more is there to be read. */
-  private restSoon(): void {
-    this.flowing = true;
-    if (!this.prompt && this.draining === null && this.resting === null) this.drain();
-  }
-
-  /** Between two immediates the event loop reads what has arrived. */
-  private drain(): void {
-    this.flowing = false;
-    this.draining = setImmediate(() => {
-      this.draining = null;
-      if (this.prompt || this.timer === null) return;
-      if (this.flowing) this.drain();
-      else this.rest();
-    });
   }
 
   private collectNowAndThen(bytes: number): void {
@@ -194,18 +161,6 @@ export class ReplicationStream {
     if (this.uncollected < BYTES_PER_COLLECTION) return;
     this.uncollected = 0;
     collect({ type: 'minor' });
-  }
-
-  private rest(): void {
-    this.connection.stream.pause();
-    this.resting = setTimeout(() => this.endRest(), REST_MS);
-  }
-
-  private endRest(): void {
-    if (this.resting === null) return;
-    clearTimeout(this.resting);
-    this.resting = null;
-    if (!this.held) this.connection.stream.resume();
   }
 
   private receive(chunk: Buffer, listener: StreamListener): void {
@@ -216,7 +171,7 @@ export class ReplicationStream {
       const bytes = chunk.subarray(25);
       this.written = start + bytes.length;
       listener.data(start, bytes);
-      this.restSoon();
+      this.reading.came();
       listener.heartbeat(clock(chunk, 17), logEnd);
       this.collectNowAndThen(bytes.length);
     } else if (kind === 0x6b /* k: end of log, clock, answer wanted */) {
