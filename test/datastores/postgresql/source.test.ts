@@ -5,8 +5,10 @@ import type pg from 'pg';
 import { createPostgresqlDatastore } from '../../../src/datastores/postgresql/postgresql.js';
 import { NetworkBounds } from '../../../src/datastores/postgresql/source/networks.js';
 import { slotName } from '../../../src/datastores/postgresql/source/source.js';
+import { SourceSession } from '../../../src/datastores/postgresql/source/sourceSession.js';
 import { Fault } from '../../../src/errors.js';
 import { PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { until } from '../../support/sqlitePrograms.js';
 
 describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
   let rig: PostgresRig;
@@ -103,6 +105,30 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
     await rig.driver.release(instance);
     assert.equal((await client.query('select from pg_replication_slots')).rowCount, 0);
     assert.equal((await client.query('select one from taken')).rowCount, 1, 'the data was not touched');
+  });
+
+  test('whether commits wait for a slot shows to a user who may not see other sessions, and while nobody streams', async () => {
+    await client.query('create role blind login replication');
+    await client.query("select pg_create_physical_replication_slot('pitr_a', true)");
+    const session = new SourceSession({ ...rig.server.address, user: 'blind' }, 'blind');
+    for (const [names, awaited] of [
+      ['"PITR_a"', true],
+      ['other, pitr_b', false],
+      ['FIRST 1 (other, pitr_a)', true],
+      ['', false],
+      ['ANY 1 (*)', true],
+    ] as const) {
+      await client.query(`alter system set synchronous_standby_names = '${names}'`);
+      await client.query('select pg_reload_conf()');
+      await until(`it is seen in ${names}`, async () => {
+        const { synchronous, named } = await session.slotState('pitr_a');
+        return synchronous === awaited && named === awaited;
+      });
+    }
+    await session.close();
+    await client.query('alter system reset synchronous_standby_names');
+    await client.query('select pg_reload_conf()');
+    await client.query("select pg_drop_replication_slot('pitr_a')");
   });
 
   test('settings that stand in the way are named', async () => {

@@ -76,7 +76,7 @@ export class WalCapture implements LogCapture {
       ...options,
       session: this.session,
       stuck: () => this.handover.stuck || this.stretchRefused,
-      synchronous: (yes) => this.wait(yes && this.stream !== null),
+      seen: (state) => this.wait(this.stream !== null && state?.synchronous === true),
       disconnect: () => this.stream?.close(),
       released: (message) => this.setHealth({ healthy: false, message }),
     });

@@ -4,7 +4,7 @@
  */
 import type { ServerAddress } from '../source/address.js';
 import { dropSlot } from '../source/source.js';
-import type { SourceSession } from '../source/sourceSession.js';
+import type { SlotState, SourceSession } from '../source/sourceSession.js';
 
 const LOOK_MS = 5_000;
 
@@ -16,8 +16,8 @@ export interface SlotWatchOptions {
   retainBytes: number;
   /** The archive takes nothing. */
   stuck(): boolean;
-  /** Whether commits wait for what goes through the slot; told at every look. */
-  synchronous(yes: boolean): void;
+  /** What every look has seen; null where the source did not answer. */
+  seen(state: SlotState | null): void;
   /** Ends the connection that uses the slot. */
   disconnect(): void;
   /** The slot is let go, or will be at the next look. */
@@ -57,7 +57,7 @@ export class SlotWatch {
     const seen = await session.slotState(slot).catch(() => null);
     if (this.stopped) return;
     this.retainedBytes = seen?.retainedBytes ?? null;
-    this.options.synchronous(seen?.synchronous === true);
+    this.options.seen(seen);
     if (this.options.stuck() && seen && seen.retainedBytes > retainBytes) await this.letGo();
   }
 

@@ -6,6 +6,15 @@ import { serverLsn } from '../formats/lsn.js';
 import type { ServerAddress } from './address.js';
 import { connect, connectionFault, hangUp } from './session.js';
 
+export interface SlotState {
+  /** The server's commits wait for what goes through the slot. */
+  synchronous: boolean;
+  /** The server's `synchronous_standby_names` may mean the slot's user, so that commits wait or soon could. */
+  named: boolean;
+  /** Bytes of log that the server keeps for it; 0 without a slot. */
+  retainedBytes: number;
+}
+
 export class SourceSession {
   private client: pg.Client | null = null;
   private turn: Promise<void> = Promise.resolve();
@@ -50,16 +59,23 @@ export class SourceSession {
     });
   }
 
-  /** Whether the server's commits wait for what goes through this slot, and how much log it keeps for it; 0 without one. */
-  async slotState(slot: string): Promise<{ synchronous: boolean; retainedBytes: number }> {
+  /**
+   * Who is only named counts as waited for where the server does not say which it is: while nothing streams through the
+   * slot, and to a user without `pg_read_all_stats`.
+   */
+  async slotState(slot: string): Promise<SlotState> {
     return await this.run(async (client) => {
       const { rows } = await client.query(
         `select coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint as retained,
-                exists (select from pg_stat_replication where pid = active_pid and sync_state in ('sync', 'quorum')) as sync
-           from pg_replication_slots where slot_name = $1`,
+                coalesce((select sync_state in ('sync', 'quorum') from pg_stat_replication where pid = active_pid), named) as sync,
+                named
+           from pg_replication_slots,
+                lateral (select current_setting('synchronous_standby_names') ~* ('[*]|' || slot_name) as named) as naming
+           where slot_name = $1`,
         [slot],
       );
-      return { synchronous: rows[0]?.sync === true, retainedBytes: Math.max(0, Number(rows[0]?.retained ?? 0)) };
+      const { retained, sync, named } = rows[0] ?? { retained: 0, sync: false, named: false };
+      return { synchronous: sync, named, retainedBytes: Math.max(0, Number(retained)) };
     });
   }
 
