@@ -93,6 +93,11 @@ const settings = z.object({
     .transform((list) => list.split(':').filter((directory) => directory !== '')),
   /** The user that PostgreSQL servers of the service's own run as where the service itself is root. */
   PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
+  /**
+   * Milliseconds, 0 to 10000, for which the stream of a PostgreSQL source's log is ended whenever everything is received and
+   * nobody waits, so that its commits wake no sender; 0 stays in the stream. What it costs: docs/postgresql.md.
+   */
+  PITR_POSTGRESQL_STREAM_REST_MS: wholeNumber(0, 10_000).default(0),
 
   /** Names besides localhost under which the service is reached, as `name` or `name:port`, separated by commas. */
   PITR_ALLOWED_HOSTS: wordsThat(

@@ -90,6 +90,7 @@ export async function startService(
         binDirectories: config.PITR_POSTGRESQL_BIN,
         runAs: config.PITR_POSTGRESQL_USER,
         retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20,
+        streamRestMs: config.PITR_POSTGRESQL_STREAM_REST_MS,
         bounds: networks,
       }),
     ]);

@@ -16,6 +16,7 @@ test('without any setting the documented defaults hold, and an empty one counts 
     PITR_SYNTHETIC_BACKUPS: 'on',
     PITR_POSTGRESQL_BIN: [],
     PITR_POSTGRESQL_USER: 'postgres',
+    PITR_POSTGRESQL_STREAM_REST_MS: 0,
     PITR_ALLOWED_HOSTS: [],
     PITR_ALLOWED_ORIGINS: [],
     PITR_OIDC_ISSUER: null,
@@ -67,6 +68,10 @@ test('the ends of every range are usable', () => {
     const given = { PITR_CONCURRENT_RECOVERIES: String(count) };
     assert.equal(readConfig(given).PITR_CONCURRENT_RECOVERIES, count);
   }
+  for (const rest of [0, 10_000]) {
+    const given = { PITR_POSTGRESQL_STREAM_REST_MS: String(rest) };
+    assert.equal(readConfig(given).PITR_POSTGRESQL_STREAM_REST_MS, rest);
+  }
   for (const HOST of ['127.0.0.1', '::1', 'localhost']) assert.equal(readConfig({ HOST }).HOST, HOST);
 });
 
@@ -98,6 +103,10 @@ const refused: [Record<string, string>, string[]][] = [
       'HOST: only loopback (127.0.0.1, ::1, localhost) is possible until authentication is configured: set PITR_OIDC_ISSUER or PITR_TOKENS_FILE',
     ],
   ],
+  ...['10001', '-1', '0.5', '250ms'].map((PITR_POSTGRESQL_STREAM_REST_MS): [Record<string, string>, string[]] => [
+    { PITR_POSTGRESQL_STREAM_REST_MS },
+    ['PITR_POSTGRESQL_STREAM_REST_MS: must be a whole number from 0 to 10000'],
+  ]),
   [{ LOG_LEVEL: 'loud' }, ['LOG_LEVEL: must be one of fatal, error, warn, info, debug, trace, silent']],
   [{ PORT: 'abc', PITR_CONCURRENT_RECOVERIES: 'x' }, [port, concurrency]],
 ];

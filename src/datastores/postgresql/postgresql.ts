@@ -30,6 +30,11 @@ export interface PostgresqlOptions {
   runAs?: RunAs | string;
   /** Bytes of log that a source may have to keep while the archive takes none; 1 GiB unless given. */
   retainBytes?: number;
+  /**
+   * Milliseconds for which the stream of a source's log is ended whenever everything is received, unless somebody waits;
+   * 0, to stay in it, unless given. Longer than ten seconds is of no use.
+   */
+  streamRestMs?: number;
   /** Where registered servers may be. */
   bounds: NetworkBounds;
 }
@@ -152,6 +157,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
         resume,
         sink,
         retainBytes: options.retainBytes ?? 2 ** 30,
+        streamRestMs: options.streamRestMs ?? 0,
       });
       captures.add(capture);
       return capture;

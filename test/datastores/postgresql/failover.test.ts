@@ -3,16 +3,15 @@
  * archived of the old timeline stays as it is, also what the new one never had.
  */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import type pg from 'pg';
 import { supportedMajors } from '../../../src/datastores/postgresql/formats/majors.js';
-import { handOver, run } from '../../../src/datastores/postgresql/server/processes.js';
-import { freePort, ManagedServer } from '../../../src/datastores/postgresql/server/server.js';
-import { writeOwned } from '../../../src/datastores/postgresql/server/settings.js';
+import type { ManagedServer } from '../../../src/datastores/postgresql/server/server.js';
 import { withoutMajor } from '../../support/postgresql/majors.js';
 import { PostgresRig, sourceNow } from '../../support/postgresql/postgresRig.js';
+import { standbyOf } from '../../support/postgresql/standby.js';
 import { until } from '../../support/sqlitePrograms.js';
 
 for (const major of supportedMajors) {
@@ -71,29 +70,6 @@ for (const major of supportedMajors) {
       await rig.drop(recovered);
     }
     await after.stop();
-  });
-}
-
-/** A standby that is not running yet. The source is stopped for its copy, which needs no program that a major may lack. */
-async function standbyOf(rig: PostgresRig): Promise<ManagedServer> {
-  const { place } = rig.server;
-  const home = path.join(rig.directory, 'standby');
-  const data = path.join(home, 'data');
-  await mkdir(home);
-  await rig.endClients();
-  await rig.server.stop();
-  await run('cp', ['-a', place.data, data], { runAs: null, timeoutMs: 60_000 });
-  await rig.server.start();
-  await handOver(home, place.runAs);
-  await writeOwned(path.join(data, 'standby.signal'), '', place.runAs);
-  const primary = `host=${place.socketDir} port=${place.port} user=${place.user}`;
-  await writeFile(path.join(data, 'postgresql.auto.conf'), `primary_conninfo = '${primary}'\n`, { flag: 'a' });
-  return new ManagedServer({
-    ...place,
-    data,
-    socketDir: path.join(home, 'run'),
-    port: await freePort(),
-    logFile: path.join(home, 'log'),
   });
 }
 

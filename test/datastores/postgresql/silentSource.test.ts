@@ -23,7 +23,14 @@ describe('PostgreSQL: a source that falls silent', { timeout: 120_000 }, () => {
   });
 
   const capture = () =>
-    new WalCapture({ address: server.address, slot: 'pitr_x', resume: null, sink: archive, retainBytes: 2 ** 30 });
+    new WalCapture({
+      address: server.address,
+      slot: 'pitr_x',
+      resume: null,
+      sink: archive,
+      retainBytes: 2 ** 30,
+      streamRestMs: 0,
+    });
 
   test('its capture is stopped all the same', async () => {
     const begun = capture();

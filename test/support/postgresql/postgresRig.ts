@@ -63,21 +63,23 @@ export class PostgresRig {
     readonly server: ManagedServer,
     readonly instance: InstanceHandle,
     readonly major: number,
+    streamRestMs: number,
   ) {
     this.archive = new PlainArchive(path.join(directory, 'archive'));
     this.driver = createPostgresqlDatastore({
       binDirectories: supportedMajors.map(binOf),
       // The smallest cap that the service takes.
       retainBytes: 16 * 2 ** 20,
+      streamRestMs,
       bounds: new NetworkBounds(['loopback', 'sockets']),
     });
   }
 
   /** In a directory of its own, which goes when the rig is closed. */
-  static async alone(settings: Record<string, string> = {}, major = USUAL): Promise<PostgresRig> {
+  static async alone(settings: Record<string, string> = {}, major = USUAL, streamRestMs = 0): Promise<PostgresRig> {
     const directory = await mkdtemp(path.join(tmpdir(), 'pitr-test-'));
     const away = () => rm(directory, { recursive: true, force: true });
-    const rig = await PostgresRig.start(directory, settings, major).catch(async (error) => {
+    const rig = await PostgresRig.start(directory, settings, major, streamRestMs).catch(async (error) => {
       await away();
       throw error;
     });
@@ -86,7 +88,12 @@ export class PostgresRig {
   }
 
   /** @param settings in effect from the first start that serves */
-  static async start(directory: string, settings: Record<string, string> = {}, major = USUAL): Promise<PostgresRig> {
+  static async start(
+    directory: string,
+    settings: Record<string, string> = {},
+    major = USUAL,
+    streamRestMs = 0,
+  ): Promise<PostgresRig> {
     for (const part of ['source', 'home', 'archive']) await mkdir(path.join(directory, part));
     const { server, facts } = await provisionServer(
       path.join(directory, 'source'),
@@ -101,7 +108,7 @@ export class PostgresRig {
       home: path.join(directory, 'home'),
       state: {},
     };
-    const rig = new PostgresRig(directory, server, instance, major);
+    const rig = new PostgresRig(directory, server, instance, major, streamRestMs);
     const client = await rig.connect();
     // The oracle reads the source's own log, so that has to stay.
     for (const [name, value] of Object.entries({ wal_keep_size: '4GB', ...settings })) {

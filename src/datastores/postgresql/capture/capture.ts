@@ -14,7 +14,7 @@ import type { ServerAddress } from '../source/address.js';
 import { ReplicationStream, type SystemIdentity } from '../source/replicationStream.js';
 import { connectionFault } from '../source/session.js';
 import { ensureSlot, requireKnownMajor } from '../source/source.js';
-import { SourceSession } from '../source/sourceSession.js';
+import { type SlotState, SourceSession } from '../source/sourceSession.js';
 import { Breaks } from './breaks.js';
 import { Handover } from './handover.js';
 import { News, pause, within } from './news.js';
@@ -33,12 +33,23 @@ export interface CaptureOptions {
   sink: LogSink;
   /** Log that the source may have to keep while the archive takes none; past it capture lets go of its slot. */
   retainBytes: number;
+  /** Milliseconds for which the stream is ended whenever everything is received and nobody waits; 0 to stay in it. */
+  streamRestMs: number;
+}
+
+interface Fenced {
+  coveredTo: Instant;
+  position: ReturnType<typeof positionAt>;
 }
 
 export class WalCapture implements LogCapture {
   readonly address: ServerAddress;
   private readonly slot: string;
   private readonly sink: LogSink;
+  private readonly streamRestMs: number;
+  /** The source's commits do not wait for the archive, and nothing says that they might. */
+  private unawaited = false;
+  private fences = 0;
   /** What the archive has; null before the first stretch. */
   private archived: Progress | null;
   private readonly breaks: Breaks;
@@ -64,6 +75,7 @@ export class WalCapture implements LogCapture {
     this.address = options.address;
     this.slot = options.slot;
     this.sink = options.sink;
+    this.streamRestMs = options.streamRestMs;
     this.session = new SourceSession(options.address, options.slot);
     this.archived = options.resume && readProgress(options.resume.continuation);
     this.breaks = new Breaks(options.resume, this.archived);
@@ -76,7 +88,7 @@ export class WalCapture implements LogCapture {
       ...options,
       session: this.session,
       stuck: () => this.handover.stuck || this.stretchRefused,
-      seen: (state) => this.wait(this.stream !== null && state?.synchronous === true),
+      seen: (state) => this.heed(state),
       disconnect: () => this.stream?.close(),
       released: (message) => this.setHealth({ healthy: false, message }),
     });
@@ -92,7 +104,19 @@ export class WalCapture implements LogCapture {
     return { ...this.state, ...this.measures() };
   }
 
-  async fence(signal?: AbortSignal): Promise<{ coveredTo: Instant; position: ReturnType<typeof positionAt> }> {
+  async fence(signal?: AbortSignal): Promise<Fenced> {
+    // To its end: who watches for a cut right afterwards has to find the same connection.
+    this.fences++;
+    this.restAsFits();
+    try {
+      return await this.fenceInStream(signal);
+    } finally {
+      this.fences--;
+      this.restAsFits();
+    }
+  }
+
+  private async fenceInStream(signal?: AbortSignal): Promise<Fenced> {
     const deadline = AbortSignal.timeout(FENCE_TIMEOUT_MS);
     const ends = AbortSignal.any([deadline, this.stopping.signal, ...(signal ? [signal] : [])]);
     const arrived = await this.promptly(async () => {
@@ -184,6 +208,7 @@ export class WalCapture implements LogCapture {
       await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
       this.handover.synchronous = false;
+      this.unawaited = false;
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
       if (this.stopping.signal.aborted) return;
       const buffer = new WalBuffer(archived);
@@ -199,6 +224,7 @@ export class WalCapture implements LogCapture {
           this.sourceTime = time;
         },
         asked: () => void this.answer(stream),
+        usedUp: () => this.handover.now(),
       });
     } finally {
       this.connection = null;
@@ -207,10 +233,19 @@ export class WalCapture implements LogCapture {
   }
 
   /** The source's commits wait for the archive, or do so no more. */
-  private wait(synchronous: boolean): void {
+  private heed(slot: SlotState | null): void {
+    const synchronous = this.stream !== null && slot?.synchronous === true;
     this.handover.synchronous = synchronous;
     this.stream?.setPrompt(synchronous);
     if (synchronous) this.handover.soon();
+    this.unawaited = slot !== null && !slot.named;
+    this.restAsFits();
+  }
+
+  /** Not where anybody waits, nor where the archive takes nothing: then what comes of this connection has to last. */
+  private restAsFits(): void {
+    const rests = this.unawaited && this.fences === 0 && !this.handover.stuck;
+    this.stream?.setStreamRest(rests ? this.streamRestMs : 0);
   }
 
   /**
@@ -267,6 +302,7 @@ export class WalCapture implements LogCapture {
     if (!this.stream) return;
     this.acknowledge(progress);
     if (!this.handover.full) this.stream.resume();
+    this.restAsFits();
     this.setHealth({ healthy: true, message: null });
   }
 
@@ -283,6 +319,7 @@ export class WalCapture implements LogCapture {
 
   private noteFailure(error: unknown): void {
     this.breaks.note(error);
+    this.restAsFits();
     if (!this.stopping.signal.aborted) {
       this.setHealth({ healthy: false, message: this.watch.released ?? connectionFault(error, this.address).message });
     }

@@ -22,6 +22,11 @@ export class PacedReading {
 
   constructor(private readonly socket: Socket) {}
 
+  /** Whoever takes what is read has no room. */
+  get held(): boolean {
+    return this.roomless;
+  }
+
   setPrompt(prompt: boolean): void {
     this.prompt = prompt;
     if (prompt) this.endRest();
