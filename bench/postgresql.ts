@@ -18,7 +18,7 @@ import { figures } from './postgresql/measures.js';
 import { PgBackRest } from './postgresql/pgBackRest.js';
 import { recoveries } from './postgresql/recoveries.js';
 import { measureSynthetic } from './postgresql/synthetic.js';
-import { measureThroughput } from './postgresql/throughput.js';
+import { measureThroughput, REST_MS } from './postgresql/throughput.js';
 
 const SCALE = Number(process.env.PITR_BENCH_SCALE ?? 20);
 const WAL_BYTES = Number(process.env.PITR_BENCH_WAL_MB ?? 200) * 1_000_000;
@@ -86,9 +86,18 @@ async function measure(rig: PostgresRig, service: Service, directory: string): P
   }
   await peer?.archiving(false);
   if (PARTS.includes('throughput')) {
-    const measured = await measureThroughput(rig, service, client);
-    memory.push(measured.memoryBytes);
-    Object.assign(rows, measured.rows);
+    const resting = new Service(path.join(directory, 'resting'), {
+      env: { PITR_POSTGRESQL_STREAM_REST_MS: String(REST_MS) },
+    });
+    await resting.start();
+    try {
+      await backUp(resting, (await register(resting, 'resting', uri)).id);
+      const measured = await measureThroughput(rig, { service, resting }, client);
+      memory.push(measured.memoryBytes);
+      Object.assign(rows, measured.rows);
+    } finally {
+      await resting.stop();
+    }
   }
   rows['peak memory of the service and what it starts but PostgreSQL, MB'] = figures(memory.map((each) => each / 1e6));
   const { logArchive } = await instance(service, id);

@@ -1,8 +1,9 @@
 /**
- * Transactions per second of a source that nobody follows, that the service archives, and that PostgreSQL's own receiver
- * follows, which only writes the log to files: in short turns, there and back, since disk and machine change from one
- * minute to the next. Between its turns the service is held as it stands and its sender ended, so that its code stays
- * compiled: a service runs for months, and what V8 does in the first half minute of log is no part of a source's load.
+ * Transactions per second of a source that nobody follows, that the service archives, as it does by itself and with rests
+ * between its streams, and that PostgreSQL's own receiver follows, which only writes the log to files: in short turns,
+ * there and back, since disk and machine change from one minute to the next. Between its turns a service is held as it
+ * stands and its sender ended, so that its code stays compiled: a service runs for months, and what V8 does in the first
+ * half minute of log is no part of a source's load.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -23,6 +24,16 @@ const LIMIT_MS = 60_000;
 /** A follower this near to the end of the log has caught up. */
 const BEHIND_BYTES = 100_000;
 
+/** Of a service that ends its stream whenever it has received everything. */
+export const REST_MS = 250;
+
+interface Services {
+  /** As it is unless told otherwise. */
+  service: Service;
+  /** With rests between its streams, of the same source. */
+  resting: Service;
+}
+
 interface Throughput {
   rows: Record<string, Record<string, string>>;
   /** The greatest of the service and what it starts but PostgreSQL, while it archived. */
@@ -30,44 +41,49 @@ interface Throughput {
 }
 
 /** @param client a superuser's, of the source */
-export async function measureThroughput(rig: PostgresRig, service: Service, client: pg.Client): Promise<Throughput> {
+export async function measureThroughput(
+  rig: PostgresRig,
+  { service, resting }: Services,
+  client: pg.Client,
+): Promise<Throughput> {
   // To look at the memory takes the processor's time, so it is done while nothing is measured.
   const sampled = sampleMemory(service);
   await transactions(rig, WARM_SECONDS);
   const memoryBytes = await sampled();
-  const measured = { nobody: [] as number[], archiving: [] as number[], receiving: [] as number[] };
-  const turn = async (into: number[]) => {
-    await transactions(rig, SETTLE_SECONDS);
-    into.push(await transactions(rig, ROUND_SECONDS));
+  const alone = 'nobody following';
+  const followers: Record<string, (work: () => Promise<void>) => Promise<void>> = {
+    [alone]: (work) => work(),
+    archiving: (work) => whileArchiving(service, client, work),
+    [`archiving, with rests of ${REST_MS} ms`]: (work) => whileArchiving(resting, client, work),
+    pg_receivewal: (work) => whileReceiving(rig, client, work),
   };
-  const turns = [
-    () => turn(measured.nobody),
-    () => whileArchiving(service, client, () => turn(measured.archiving)),
-    () => whileReceiving(rig, client, () => turn(measured.receiving)),
-  ];
-  await hold(service, client);
+  const measured = Object.entries(followers).map(([who, during]) => {
+    const rates: number[] = [];
+    const turn = () =>
+      during(async () => {
+        await transactions(rig, SETTLE_SECONDS);
+        rates.push(await transactions(rig, ROUND_SECONDS));
+      });
+    return { who, rates, turn };
+  });
+  for (const each of [service, resting]) await hold(each, client);
   try {
     for (let round = 0; round < ROUNDS; round++) {
-      for (const each of round % 2 === 0 ? turns : turns.toReversed()) await each();
+      for (const { turn } of round % 2 === 0 ? measured : measured.toReversed()) await turn();
     }
   } finally {
-    resume(service);
+    for (const each of [service, resting]) resume(each);
   }
-  const { nobody, archiving, receiving } = measured;
-  const toNobody = (all: number[]) => all.map((each, i) => each / (nobody[i] ?? 1));
-  for (const [who, all] of Object.entries({ archiving, pg_receivewal: receiving })) {
-    console.log(`${who} to nobody following, mean of ${ROUNDS} rounds: ${meanWithError(toNobody(all))}`);
+  const nobody = measured.find(({ who }) => who === alone)?.rates ?? [];
+  const rows: Throughput['rows'] = {};
+  for (const { who, rates } of measured) rows[`pgbench -c ${CLIENTS}, ${who}, tps`] = figures(rates);
+  for (const { who, rates } of measured) {
+    if (who === alone) continue;
+    const toNobody = rates.map((each, i) => each / (nobody[i] ?? 1));
+    console.log(`${who} to nobody following, mean of ${ROUNDS} rounds: ${meanWithError(toNobody)}`);
+    rows[`${who}, to nobody, of the same round`] = figures(toNobody, 2);
   }
-  return {
-    rows: {
-      [`pgbench -c ${CLIENTS}, nobody following, tps`]: figures(nobody),
-      [`pgbench -c ${CLIENTS}, archiving, tps`]: figures(archiving),
-      [`pgbench -c ${CLIENTS}, pg_receivewal, tps`]: figures(receiving),
-      'archiving to nobody, of the same round': figures(toNobody(archiving), 2),
-      'pg_receivewal to nobody, of the same round': figures(toNobody(receiving), 2),
-    },
-    memoryBytes,
-  };
+  return { rows, memoryBytes };
 }
 
 async function transactions(rig: PostgresRig, seconds: number): Promise<number> {
