@@ -95,7 +95,8 @@ const settings = z.object({
   PITR_POSTGRESQL_USER: z.string().min(1).default('postgres'),
   /**
    * Milliseconds, 0 to 10000, for which the stream of a PostgreSQL source's log is ended whenever everything is received and
-   * nobody waits, so that its commits wake no sender; 0 stays in the stream. What it costs: docs/postgresql.md.
+   * nobody waits, so that the server does not send each of its commits; 0 stays in the stream. What it costs:
+   * docs/postgresql.md.
    */
   PITR_POSTGRESQL_STREAM_REST_MS: wholeNumber(0, 10_000).default(0),
 

@@ -166,8 +166,8 @@ export class ReplicationStream {
   }
 
   /**
-   * For how many milliseconds the stream is ended whenever everything is received, so that the server's commits wake
-   * nobody who would send them; 0, as at first, stays in the stream, and ends a rest at once.
+   * For how many milliseconds the stream is ended whenever everything is received, so that the server does not send each of
+   * its commits; 0, as at first, stays in the stream, and ends a rest at once.
    */
   setStreamRest(milliseconds: number): void {
     this.streamRest = milliseconds;

@@ -2,6 +2,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { writeWhole, writeWholeSync } from '../../durable.js';
+import { PatientWriter } from '../../patientWriter.js';
 import { SpareBuffers } from '../../spareBuffers.js';
 import { Turns } from '../../turns.js';
 
@@ -94,17 +95,12 @@ export class WrittenFile {
   }
 }
 
-/**
- * The same file on a thread, written from some place on. What finds another thread writing waits in memory and is written
- * together with what comes next, as far as there is room: to sleep until the other one is done would cost more than the
- * writing does, and once two threads have begun to wait for each other they do so with every piece.
- */
+/** The same file on a thread, written from some place on. */
 export class WrittenFileOnThread {
   private readonly descriptor: number;
-  private readonly turns: Turns;
   private readonly written: Int32Array;
   private readonly waiting = waitingSpaces.take();
-  private waitingBytes = 0;
+  private readonly writer: PatientWriter;
 
   /** @param at where the first bytes go */
   constructor(
@@ -112,23 +108,21 @@ export class WrittenFileOnThread {
     private at: number,
   ) {
     this.descriptor = openSync(file, 'r+');
-    this.turns = new Turns(turns);
     this.written = new Int32Array(written);
+    const put = (waited: Uint8Array, came: Uint8Array) => {
+      this.put(waited);
+      this.put(came);
+    };
+    this.writer = new PatientWriter(new Turns(turns), this.waiting, put);
   }
 
   /** What comes next in the file; it may be used again. Not all of it is in the file before flush(). */
   write(bytes: Uint8Array): void {
-    if (this.turns.tryToTake(() => this.writeAll(bytes))) return;
-    if (bytes.length <= this.waiting.length - this.waitingBytes) {
-      this.waiting.set(bytes, this.waitingBytes);
-      this.waitingBytes += bytes.length;
-    } else {
-      this.turns.take(() => this.writeAll(bytes));
-    }
+    this.writer.write(bytes);
   }
 
   flush(): void {
-    if (this.waitingBytes > 0) this.turns.take(() => this.writeAll(new Uint8Array()));
+    this.writer.flush();
   }
 
   /** What was not flushed is lost. */
@@ -137,16 +131,12 @@ export class WrittenFileOnThread {
     closeSync(this.descriptor);
   }
 
-  private writeAll(bytes: Uint8Array): void {
-    const waited = this.waiting.subarray(0, this.waitingBytes);
-    this.waitingBytes = 0;
-    for (const part of [waited, bytes]) {
-      for (let from = 0; from < part.length; from += pieceBytes) {
-        const piece = part.subarray(from, from + pieceBytes);
-        writeWholeSync(this.descriptor, piece, this.at);
-        this.at += piece.length;
-        Atomics.add(this.written, 0, Math.ceil(piece.length / countedBytes));
-      }
+  private put(bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length; from += pieceBytes) {
+      const piece = bytes.subarray(from, from + pieceBytes);
+      writeWholeSync(this.descriptor, piece, this.at);
+      this.at += piece.length;
+      Atomics.add(this.written, 0, Math.ceil(piece.length / countedBytes));
     }
   }
 }

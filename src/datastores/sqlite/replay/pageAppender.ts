@@ -1,12 +1,13 @@
 /** The threads' side of newerPages: puts the content of pages into the one file that all of them share. */
 import { writeWholeSync } from '../../durable.js';
+import { PatientWriter } from '../../patientWriter.js';
 import { SpareBuffers } from '../../spareBuffers.js';
 import { Turns } from '../../turns.js';
 import { NumberList } from './numberList.js';
 
 /** Fewer wait for more: a log that writes the same pages again and again would have them put down one by one. */
 const writtenAtLeast = 64 << 10;
-/** While another thread writes, more than that waits: to sleep until it is done would cost more than the writing. */
+/** While another thread writes, so much waits. */
 const waitingAtMost = 256 << 10;
 
 /** What threads need that put pages into the same file. */
@@ -30,9 +31,8 @@ const waitingSpaces = new SpareBuffers(waitingAtMost, 8);
 /** Appends pages to the file that all share, and remembers where. To be closed. */
 export class PageAppender {
   private readonly waiting = waitingSpaces.take();
-  private waitingBytes = 0;
+  private readonly writer: PatientWriter;
   private readonly places: Int32Array;
-  private readonly turns: Turns;
   private readonly numbers = new NumberList();
   private readonly at = new NumberList();
 
@@ -41,25 +41,19 @@ export class PageAppender {
     private readonly shared: SharedPages,
   ) {
     this.places = new Int32Array(shared.places);
-    this.turns = new Turns(shared.turns);
+    const put = (waited: Uint8Array, came: Uint8Array) => this.put(waited, came);
+    this.writer = new PatientWriter(new Turns(shared.turns), this.waiting, put, writtenAtLeast);
   }
 
   /** `contents` are those of the pages, one after another; they may be used again. */
   append(pages: ArrayLike<number>, contents: Uint8Array): void {
     for (let i = 0; i < pages.length; i++) this.numbers.push(pages[i] ?? 0);
-    const bytes = this.waitingBytes + contents.length;
-    if (bytes >= writtenAtLeast && this.turns.tryToTake(() => this.write(contents))) return;
-    if (bytes > waitingAtMost) {
-      this.turns.take(() => this.write(contents));
-    } else {
-      this.waiting.set(contents, this.waitingBytes);
-      this.waitingBytes = bytes;
-    }
+    this.writer.write(contents);
   }
 
   /** Everything that was appended since the last end(). */
   end(): PlacedPages {
-    this.turns.take(() => this.write(new Uint8Array()));
+    this.writer.flush();
     return { numbers: this.numbers.take(), places: this.at.take() };
   }
 
@@ -67,14 +61,12 @@ export class PageAppender {
     waitingSpaces.give(this.waiting);
   }
 
-  private write(contents: Uint8Array): void {
+  private put(waited: Uint8Array, came: Uint8Array): void {
     const { pageSize } = this.shared;
-    const waited = this.waiting.subarray(0, this.waitingBytes);
-    const count = (waited.length + contents.length) / pageSize;
+    const count = (waited.length + came.length) / pageSize;
     const start = Atomics.add(this.places, 0, count);
     writeWholeSync(this.file, waited, start * pageSize);
-    writeWholeSync(this.file, contents, start * pageSize + waited.length);
+    writeWholeSync(this.file, came, start * pageSize + waited.length);
     for (let i = 1; i <= count; i++) this.at.push(start + i);
-    this.waitingBytes = 0;
   }
 }
