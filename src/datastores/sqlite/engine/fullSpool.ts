@@ -2,10 +2,10 @@
  * What is done when captured log cannot be written, because its disk has no room or as much waits for the archive as may:
  * the log waits where it is, up to a cap.
  */
-import { statfs } from 'node:fs/promises';
 import { Fault } from '../../../errors.js';
 import type { AttachRequest } from '../follower/captureTerms.js';
 import type { WalFollower } from '../follower/walFollower.js';
+import { freeBytes } from '../spool/spool.js';
 
 export function isFullDisk(error: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException | null)?.code ?? '');
@@ -18,8 +18,7 @@ export async function logPastCap(follower: WalFollower, { tuning }: AttachReques
 
 /** Room for a segment: with less it is not worth starting. */
 export async function spoolHasRoom({ spool, tuning }: AttachRequest): Promise<boolean> {
-  const { bavail, bsize } = await statfs(spool);
-  return bavail * bsize >= tuning.sealBytes;
+  return (await freeBytes(spool)) >= tuning.sealBytes;
 }
 
 export function fullSpoolTrouble({ spool }: AttachRequest): string {

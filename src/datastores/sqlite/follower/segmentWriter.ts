@@ -1,11 +1,13 @@
 /** Turns frames that were read into timed, numbered transactions in segments, and keeps the time axis of a generation. */
 import type { Continuation } from '../formats/continuation.js';
 import { frameBytes, frameDbPages, frameSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
-import { OpenSegment } from '../spool/spool.js';
+import { freeBytes, OpenSegment } from '../spool/spool.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 
-/** A segment that fills too fast is that much larger than others: each costs several milliseconds on its way, whatever its size. */
+/** A segment that fills too fast is that much larger than others, since each costs several milliseconds on its way … */
 const fastFactor = 4;
+/** … unless that is more than this share of what the disk has room for: one that fills the disk could not be finished. */
+const fastShare = 1 / 4;
 
 export class SegmentWriter {
   private open: OpenSegment | null = null;
@@ -13,6 +15,8 @@ export class SegmentWriter {
   private openEpoch: WalHeader | null = null;
   /** Frames of a transaction whose end was not read yet. */
   private unfinished = 0;
+  /** The open segment may become larger than others. */
+  private roomy = false;
   /** The open segment could not be sealed, so nothing more may come into it. */
   private finishing = false;
   /** How many frames of the last run are in the segment; all of them unless an error came in between. */
@@ -92,7 +96,7 @@ export class SegmentWriter {
 
   private fullAt({ openedAt }: OpenSegment): number {
     const { sealBytes, sealEveryMs } = this.request.tuning;
-    return performance.now() - openedAt < sealEveryMs ? fastFactor * sealBytes : sealBytes;
+    return this.roomy && performance.now() - openedAt < sealEveryMs ? fastFactor * sealBytes : sealBytes;
   }
 
   /** After the transaction that fills the segment, or else after the last frame. */
@@ -182,7 +186,9 @@ export class SegmentWriter {
     if (!this.open) {
       const { ordinal, coveredTo, end } = this;
       this.beforeOpen = { ordinal, coveredTo, end };
-      this.open = await OpenSegment.create(this.request.spool, this.generation, this.ordinal, this.pageSize);
+      const { spool, tuning } = this.request;
+      this.open = await OpenSegment.create(spool, this.generation, this.ordinal, this.pageSize);
+      this.roomy = fastFactor * tuning.sealBytes <= fastShare * (await freeBytes(spool));
     }
     if (this.openEpoch !== epoch) {
       const { bigEndian, salt1, salt2, checkpoints } = epoch;
