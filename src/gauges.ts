@@ -1,7 +1,8 @@
 /** What metrics say of the present: read from the catalog, the captures and the file system whenever they are asked for. */
-import { statfs } from 'node:fs/promises';
+
 import type { Archiver } from './backup/archiver.js';
 import type { Catalog } from './catalog/records.js';
+import { freeBytes } from './diskSpace.js';
 import type { Clock, Instant } from './instant.js';
 import { instanceStates, recoveryStates, recoverySteps } from './model.js';
 import { loadWindows } from './recovery/planning.js';
@@ -99,12 +100,6 @@ export class Gauges {
   private async disk(): Promise<void> {
     this.options.telemetry.metrics.homeFree.set(await freeBytes(this.options.home));
   }
-}
-
-/** On the file system of a directory, for whoever is not root. */
-export async function freeBytes(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
 }
 
 function secondsSince(at: Instant, now: Instant): number {

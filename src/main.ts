@@ -10,6 +10,7 @@ import { createPostgresqlDatastore } from './datastores/postgresql/postgresql.js
 import { NetworkBounds } from './datastores/postgresql/source/networks.js';
 import { DatastoreRegistry } from './datastores/registry.js';
 import { createSqliteDatastore, type SqliteOptions } from './datastores/sqlite/sqlite.js';
+import { freeBytes } from './diskSpace.js';
 import { Fault } from './errors.js';
 import { Delivery } from './events/delivery.js';
 import { catalogOutbox, noOutbox } from './events/outbox.js';
@@ -19,7 +20,7 @@ import type { Limits } from './gateway/limits/limits.js';
 import { readSafelist } from './gateway/limits/persistedOperations.js';
 import { readMetricsToken, startMetricsListener } from './gateway/metricsEndpoint.js';
 import { startGateway } from './gateway/server.js';
-import { freeBytes, Gauges } from './gauges.js';
+import { Gauges } from './gauges.js';
 import { lockHome } from './homeLock.js';
 import { FileBounds } from './instances/fileBounds.js';
 import { handleOf } from './instances/handle.js';

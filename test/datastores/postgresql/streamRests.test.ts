@@ -41,6 +41,14 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
     await client.query('alter table entry alter filler set storage external');
   }
 
+  /** The same, captured up to the present. */
+  async function beginCapture(streamRestMs: number): Promise<LogCapture> {
+    await begin(streamRestMs);
+    const capture = await rig.capture();
+    await capture.fence();
+    return capture;
+  }
+
   afterEach(async () => {
     await rig.close();
   });
@@ -146,9 +154,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('a fence ends a rest, and so does each of several at once; then it rests again', async () => {
-    await begin(FOREVER);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(FOREVER);
     for (let round = 0; round < 3; round++) {
       await intoRest();
       await write();
@@ -201,9 +207,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   }
 
   test('a source that is killed in a rest is missed at once, and goes on where it was', async () => {
-    await begin(FOREVER);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(FOREVER);
     await intoRest();
     for (let i = 0; i < 20; i++) await write();
     const beats = rig.archive.healths.length;
@@ -218,9 +222,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('a source that is shut down in a rest sends its last moment when it is back', async () => {
-    await begin(FOREVER);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(FOREVER);
     await intoRest();
     await write();
     const last = await logEnd();
@@ -237,9 +239,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('an idle source is followed in its stream, and shuts down only when its last word is kept', async () => {
-    await begin(100);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(100);
     await until('what was under way is received', streaming);
     await rig.endClients();
     await rig.server.stop();
@@ -251,9 +251,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('a slot that is dropped in a rest is told and made again', async () => {
-    await begin(FOREVER);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(FOREVER);
     await intoRest();
     await client.query('select pg_drop_replication_slot($1)', [slot]);
     await assertExact(capture);
@@ -263,9 +261,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('a slot that somebody takes in a rest is told, and used again when it is free', async () => {
-    await begin(FOREVER);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(FOREVER);
     await intoRest();
     const received = path.join(rig.directory, 'source', 'received');
     await mkdir(received);
@@ -290,9 +286,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('an archive without room holds up a source’s stream and its rests, and loses nothing', async (t) => {
-    await begin(20);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(20);
     const take = rig.archive.segment.bind(rig.archive);
     let makeRoom = (): void => {};
     const room = new Promise<void>((resolve) => {
@@ -316,9 +310,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('while the archive takes nothing it stays in the stream, and rests again afterwards', async () => {
-    await begin(1);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(1);
     await intoRest();
     rig.archive.refuse = new Fault('STORAGE_FULL', 'The storage is full');
     await assert.rejects(capture.fence(), { code: 'STORAGE_FULL' });
@@ -334,9 +326,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('it is stopped at any moment, leaves no connection and goes on from there', async () => {
-    await begin(1);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(1);
     await intoRest();
     await capture.stop();
     await until('it has gone', async () => (await connections()).length === 0);
@@ -355,9 +345,7 @@ describe('PostgreSQL: rests between streams', { skip: withoutPostgresql, timeout
   });
 
   test('the server’s process keeps few files open, however often a stream begins', async () => {
-    await begin(1);
-    const capture = await rig.capture();
-    await capture.fence();
+    const capture = await beginCapture(1);
     const senders = new Set<number>();
     let most = 0;
     while ((await streamsBegun()) < 250) {

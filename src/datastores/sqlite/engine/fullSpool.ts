@@ -2,10 +2,10 @@
  * What is done when captured log cannot be written, because its disk has no room or as much waits for the archive as may:
  * the log waits where it is, up to a cap.
  */
+import { freeBytes } from '../../../diskSpace.js';
 import { Fault } from '../../../errors.js';
 import type { AttachRequest } from '../follower/captureTerms.js';
 import type { WalFollower } from '../follower/walFollower.js';
-import { freeBytes } from '../spool/spool.js';
 
 export function isFullDisk(error: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException | null)?.code ?? '');

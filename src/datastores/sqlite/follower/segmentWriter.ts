@@ -1,7 +1,8 @@
 /** Turns frames that were read into timed, numbered transactions in segments, and keeps the time axis of a generation. */
+import { freeBytes } from '../../../diskSpace.js';
 import type { Continuation } from '../formats/continuation.js';
 import { frameBytes, frameDbPages, frameSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
-import { freeBytes, OpenSegment } from '../spool/spool.js';
+import { OpenSegment } from '../spool/spool.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 
 /** A segment that fills too fast is that much larger than others, since each costs several milliseconds on its way … */

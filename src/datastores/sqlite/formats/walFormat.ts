@@ -117,12 +117,18 @@ export function frameSum(bytes: Buffer, at: number): WalSum {
   return { a: bytes.readUInt32BE(at + 16), b: bytes.readUInt32BE(at + 20) };
 }
 
-/** Whether the frame at `at` has both salts of the log, or where `either` is said one of them. */
-export function frameIsOf(bytes: Buffer, at: number, { salt1, salt2 }: WalIdentity, either = false): boolean {
-  // Signed, since what does not fit into 31 bits without being so is one more object for the collector.
-  const first = bytes.readInt32BE(at + 8) === (salt1 | 0);
-  const second = bytes.readInt32BE(at + 12) === (salt2 | 0);
-  return either ? first || second : first && second;
+// Salts are compared signed, since what does not fit into 31 bits without being so is one more object for the collector.
+function hasSalt1(bytes: Buffer, at: number, { salt1 }: WalIdentity): boolean {
+  return bytes.readInt32BE(at + 8) === (salt1 | 0);
+}
+
+function hasSalt2(bytes: Buffer, at: number, { salt2 }: WalIdentity): boolean {
+  return bytes.readInt32BE(at + 12) === (salt2 | 0);
+}
+
+/** Whether the frame at `at` has a salt of the log, if only one. */
+export function frameHasSaltOf(bytes: Buffer, at: number, log: WalIdentity): boolean {
+  return hasSalt1(bytes, at, log) || hasSalt2(bytes, at, log);
 }
 
 /**
@@ -130,7 +136,7 @@ export function frameIsOf(bytes: Buffer, at: number, { salt1, salt2 }: WalIdenti
  * the checksum do not, `sum` is spoilt.
  */
 export function frameFits(bytes: Buffer, at: number, log: WalIdentity, sum: RunningSum): boolean {
-  if (!frameIsOf(bytes, at, log) || framePage(bytes, at) === 0) return false;
+  if (!hasSalt1(bytes, at, log) || !hasSalt2(bytes, at, log) || framePage(bytes, at) === 0) return false;
   addToSum(sum, bytes, at, at + 8, log.bigEndian);
   addToSum(sum, bytes, at + frameHeaderBytes, at + frameHeaderBytes + log.pageSize, log.bigEndian);
   return sum[0] === bytes.readInt32BE(at + 16) && sum[1] === bytes.readInt32BE(at + 20);

@@ -8,8 +8,8 @@ import { SpareBuffers } from '../../spareBuffers.js';
 import {
   frameBytes,
   frameFits,
+  frameHasSaltOf,
   frameHeaderBytes,
-  frameIsOf,
   frameSum,
   parseWalHeader,
   type RunningSum,
@@ -82,7 +82,7 @@ export class WalFile {
     const bytes = Buffer.alloc(frameHeaderBytes);
     const at = walHeaderBytes + frames * frameBytes(log.pageSize);
     if ((await this.read(bytes, at)) === 0) return false;
-    return frameIsOf(bytes, 0, log, true);
+    return frameHasSaltOf(bytes, 0, log);
   }
 
   /** The checksum after frame number `frames`, as that frame says it. */

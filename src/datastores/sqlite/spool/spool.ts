@@ -1,10 +1,11 @@
 /**
  * Captured log on its way to the archive, in a directory of the instance. A piece is three files: `.frames` grows with
  * the log, `.index` has a line with its own checksum for each epoch, for the page numbers of frames that were written
- * together and for the transactions of each look, and `.json`, which appears by a rename, seals the two. Nothing is synchronised to disk: a killed process loses nothing, and after a
- * crash of the machine the checksums decide how much of a piece is left.
+ * together and for the transactions of each look, and `.json`, which appears by a rename, seals the two. Nothing is
+ * synchronised to disk: a killed process loses nothing, and after a crash of the machine the checksums decide how much of
+ * a piece is left.
  */
-import { type FileHandle, mkdir, open, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Continuation } from '../formats/continuation.js';
@@ -161,12 +162,6 @@ function pagesOf(frames: Buffer, size: number): string {
   const pages = Buffer.allocUnsafe((4 * frames.length) / size);
   for (let at = 0, to = 0; at < frames.length; at += size) to = pages.writeUInt32LE(framePage(frames, at), to);
   return pages.toString('base64');
-}
-
-/** What may still be written to the disk of a spool, bytes. */
-export async function freeBytes(spool: string): Promise<number> {
-  const { bavail, bsize } = await statfs(spool);
-  return bavail * bsize;
 }
 
 export async function discardSegment(file: string): Promise<void> {
