@@ -2,25 +2,11 @@
  * The work done on one object's bytes: blocks to and from LZ4, and the running hashes. Synchronous and costly;
  * codecWorker.ts runs it beside the main thread.
  */
-import { compressSync } from 'lz4-napi';
+import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../blocks/blockFormat.js';
+import { packBlock, plainOfBlock } from '../blocks/packing.js';
 import type { SinkInThread } from '../model.js';
 import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
-import { plainOfLz4 } from './lz4Block.js';
-import { BLOCK_BYTES, BLOCK_HEADER_BYTES, blockHeader, MAX_BLOCK_BYTES, putBlockHeader } from './objectFormat.js';
 import { type Digests, type Hashing, ObjectHashes } from './objectHashes.js';
-
-/** A block stays raw unless LZ4 makes it at least this much smaller: reading raw bytes costs nothing. */
-const WORTHWHILE = 0.97;
-
-/** lz4-napi puts the plain length (u32, little-endian) before the block, which its header in the object has too. */
-const PREFIX_BYTES = 4;
-
-let lz4ResultBytes = 0;
-
-/** Of all buffers that the library has made in this thread. */
-export function bytesOfLz4Results(): number {
-  return lz4ResultBytes;
-}
 
 /** Where in a space the plain bytes begin that encodeBlocks() makes blocks of: their headers come before them. */
 export const PLAIN_AT = RUN_SPACE_BYTES - MAX_BLOCK_BYTES;
@@ -35,22 +21,9 @@ export function encodeBlocks(space: Buffer<ArrayBuffer>, plainBytes: number): Bu
   // No block is longer than its plain bytes and one of the headers that there was room for, so none reaches the next.
   for (let at = PLAIN_AT; at < end; at += BLOCK_BYTES) {
     const plain = space.subarray(at, Math.min(at + BLOCK_BYTES, end));
-    filled += encodeBlock(space.subarray(filled), plain);
+    filled += packBlock(space.subarray(filled), plain);
   }
   return space.subarray(0, filled);
-}
-
-/** Answers with the length of the stored block. */
-function encodeBlock(into: Buffer<ArrayBuffer>, plain: Buffer<ArrayBuffer>): number {
-  const packed = compressSync(plain);
-  lz4ResultBytes += packed.length;
-  const packedBytes = packed.length - PREFIX_BYTES;
-  const raw = packedBytes > plain.length * WORTHWHILE;
-  if (raw) plain.copy(into, BLOCK_HEADER_BYTES);
-  else packed.copy(into, BLOCK_HEADER_BYTES, PREFIX_BYTES);
-  const payloadBytes = raw ? plain.length : packedBytes;
-  putBlockHeader(into, { payloadBytes, plainBytes: plain.length, raw });
-  return BLOCK_HEADER_BYTES + payloadBytes;
 }
 
 /**
@@ -59,7 +32,7 @@ function encodeBlock(into: Buffer<ArrayBuffer>, plain: Buffer<ArrayBuffer>): num
  * Safe on hostile bytes: they can waste at most MAX_BLOCK_BYTES.
  */
 function decodeBlock(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
-  const plain = plainOf(block);
+  const plain = plainOfBlock(block);
   if (!plain || plain.buffer === block.buffer) return plain;
   const own = takeSpace(plain.length);
   plain.copy(own);
@@ -86,18 +59,10 @@ export function hashAndDecode(hashes: ObjectHashes, blocks: Buffer<ArrayBuffer>[
 
 /** As decodeBlock(), into a sink; answers with the number of plain bytes. */
 export function pourBlock(block: Buffer<ArrayBuffer>, sink: SinkInThread): number | null {
-  const plain = plainOf(block);
+  const plain = plainOfBlock(block);
   if (!plain) return null;
   sink.take(plain);
   return plain.length;
-}
-
-/** In the block's own memory where it is raw, else valid until the next call on this thread. */
-function plainOf(block: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> | null {
-  const header = blockHeader(block);
-  if (header === null || header === 'end') return null;
-  const payload = block.subarray(BLOCK_HEADER_BYTES);
-  return header.raw ? payload : plainOfLz4(payload, header.plainBytes);
 }
 
 /** What one open object needs done; on a worker thread (codecPool.ts) or, for small ones, right here. Calls keep their order. */

@@ -2,7 +2,7 @@
  * Buffers for blocks, used again and again. Every thread has some of its own: fresh ones cost page faults, and dropping
  * them a garbage collection of the whole service every few dozen times.
  */
-import { BLOCK_BYTES, BLOCK_HEADER_BYTES, MAX_BLOCK_BYTES } from './objectFormat.js';
+import { BLOCK_BYTES, BLOCK_HEADER_BYTES, MAX_BLOCK_BYTES } from '../blocks/blockFormat.js';
 
 /** Room for a block's header and the longest payload. */
 export const SPACE_BYTES = BLOCK_HEADER_BYTES + MAX_BLOCK_BYTES;

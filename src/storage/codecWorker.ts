@@ -5,7 +5,7 @@ import { getHeapStatistics } from 'node:v8';
 import { parentPort } from 'node:worker_threads';
 import { collect } from '../collector.js';
 import type { ThreadSink } from '../model.js';
-import { bytesOfLz4Results, encodeBlocks, hashAndDecode } from './blockCodec.js';
+import { encodeBlocks, hashAndDecode } from './blockCodec.js';
 import { type Digests, type Hashing, ObjectHashes, type Proof } from './objectHashes.js';
 import { type Poured, pourInto } from './pouring.js';
 import { FileBytes, noFindings } from './provedBlocks.js';
@@ -38,25 +38,6 @@ export interface ThreadError {
   /** Of StoredBytesUnreadable. */
   systemCode?: string | undefined;
 }
-
-/**
- * Packing leaves a buffer behind for every block, outside V8's heap where V8 does not count it: left to itself it collects
- * them after hundreds of megabytes. One collection of the youngest takes a fraction of a millisecond in a thread this small.
- */
-const BYTES_PER_COLLECTION = 2 * 1024 * 1024;
-let collectAt = BYTES_PER_COLLECTION;
-
-/**
- * glibc's malloc gives large buffers back to the system as they are freed, and each new one then costs a page fault for
- * every 4 KiB. Once it has freed a larger one it keeps what is up to that size and up to twice as much in all (mallopt(3),
- * M_MMAP_THRESHOLD, on the dynamic threshold). Other allocators just allocate.
- */
-const KEPT_BY_MALLOC_BYTES = 2 * 1024 * 1024;
-function keepFreedBuffers(): void {
-  Buffer.allocUnsafeSlow(KEPT_BY_MALLOC_BYTES);
-}
-keepFreedBuffers();
-collect({ type: 'minor' });
 
 const hashes = new Map<number, ObjectHashes>();
 
@@ -103,12 +84,6 @@ function openedFile(file: string): number | null {
     closeSync(descriptor);
   } catch {}
   return null;
-}
-
-function collectNowAndThen(): void {
-  if (bytesOfLz4Results() < collectAt) return;
-  collectAt = bytesOfLz4Results() + BYTES_PER_COLLECTION;
-  collect({ type: 'minor' });
 }
 
 /** What sinks leave behind grows old under so many collections of the youngest, and V8 lets dozens of megabytes of it lie. */
@@ -165,5 +140,4 @@ parentPort?.on('message', async (request: CodecRequest) => {
     reply,
     (reply.blocks ?? [reply.bytes]).flatMap((bytes) => (bytes ? [bytes.buffer] : [])),
   );
-  collectNowAndThen();
 });

@@ -2,13 +2,14 @@
  * The way in: plain bytes -> blocks -> LZ4 on any thread -> hashes on one -> storage. Each stage runs a few blocks
  * ahead of the next, so that they overlap and an object holds a few MiB at most.
  */
+import { MAX_BLOCK_BYTES } from '../blocks/blockFormat.js';
 import { Fault } from '../errors.js';
 import type { StoredObject } from '../model.js';
 import { abortable } from './abortable.js';
 import { encodeBlocks, inlineCodec, type ObjectCodec, PLAIN_AT } from './blockCodec.js';
 import { giveSpace, RUN_SPACE_BYTES, takeSpace } from './blockSpace.js';
 import type { CodecPool } from './codecPool.js';
-import { endMarker, MAX_BLOCK_BYTES, objectHeader } from './objectFormat.js';
+import { endMarker, objectHeader } from './objectFormat.js';
 import type { Proof } from './objectHashes.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectKey, Storage } from './storage.js';

@@ -3,17 +3,10 @@
  * the verdict names what really is wrong.
  */
 import { readSync } from 'node:fs';
+import { BLOCK_HEADER_BYTES, blockHeader } from '../blocks/blockFormat.js';
 import type { ObjectCodec } from './blockCodec.js';
 import { giveSpace, SPACE_BYTES, takeSpace } from './blockSpace.js';
-import {
-  BLOCK_HEADER_BYTES,
-  blockHeader,
-  END_BYTES,
-  endMarkerTotal,
-  type FormatProblem,
-  HEADER_BYTES,
-  headerProblem,
-} from './objectFormat.js';
+import { END_BYTES, endMarkerTotal, type FormatProblem, HEADER_BYTES, headerProblem } from './objectFormat.js';
 import { type Digests, type Proof, sameBytes } from './objectHashes.js';
 import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectStream } from './storage.js';

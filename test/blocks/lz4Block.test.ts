@@ -1,10 +1,10 @@
-/** Our decoder of LZ4 blocks beside the library that makes them, on what is sound and on what is not. */
+/** Our LZ4 beside a library's: each packs what the other unpacks, and of damaged blocks both make the same. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { compressSync, uncompressSync } from 'lz4-napi';
-import { plainOfLz4 } from '../../src/storage/lz4Block.js';
-import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../../src/storage/objectFormat.js';
+import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../../src/blocks/blockFormat.js';
+import { lz4Of, plainOfLz4 } from '../../src/blocks/lz4Block.js';
 import { seeded, seeds } from '../support/seed.js';
 
 /** Before each block of the library's. */
@@ -41,7 +41,8 @@ function mixed(random: () => number, bytes: number): Buffer {
   return plain;
 }
 
-test('what the library packs is unpacked, whatever repeats in it and wherever it ends', (t) => {
+/** Of all kinds, short and long, and whatever repeats in it wherever. */
+function plainsFrom(seed: number): Buffer[] {
   const plains: Buffer[] = [
     Buffer.alloc(1),
     Buffer.alloc(MAX_BLOCK_BYTES),
@@ -53,13 +54,49 @@ test('what the library packs is unpacked, whatever repeats in it and wherever it
       plains.push(Buffer.alloc(bytes, randomBytes(distance)));
     }
   }
+  const random = seeded(seed);
+  for (let i = 0; i < 500; i++) plains.push(mixed(random, 1 + Math.floor(random() * 9_000)));
+  plains.push(mixed(random, BLOCK_BYTES), mixed(random, MAX_BLOCK_BYTES));
+  return plains;
+}
+
+test('what the library packs is unpacked, whatever repeats in it and wherever it ends', (t) => {
+  for (const plain of seeds(t).flatMap(plainsFrom)) {
+    assert.ok(plainOfLz4(block(plain), plain.length)?.equals(plain), `${plain.length} bytes`);
+  }
+});
+
+test('what is packed is unpacked by the library and by us, and is hardly longer than its own', (t) => {
+  let ours = 0;
+  let theirs = 0;
+  for (const plain of seeds(t).flatMap(plainsFrom)) {
+    const valid = lz4Of(plain, MAX_BLOCK_BYTES);
+    // Nothing that can't be shortened is longer than this, and no room was given for that at the longest.
+    if (!valid) {
+      assert.ok(plain.length > 0.98 * MAX_BLOCK_BYTES, `${plain.length} bytes`);
+      continue;
+    }
+    const packed = Buffer.from(valid);
+    assert.ok(byLibrary(packed, plain.length)?.equals(plain), `${plain.length} bytes by the library`);
+    assert.ok(plainOfLz4(packed, plain.length)?.equals(plain), `${plain.length} bytes by us`);
+    ours += packed.length;
+    theirs += block(plain).length;
+  }
+  assert.ok(ours < 1.02 * theirs, `${ours} and ${theirs} bytes`);
+});
+
+test('a block never takes more room than it is given', (t) => {
   for (const seed of seeds(t)) {
     const random = seeded(seed);
-    for (let i = 0; i < 500; i++) plains.push(mixed(random, 1 + Math.floor(random() * 9_000)));
-    plains.push(mixed(random, BLOCK_BYTES), mixed(random, MAX_BLOCK_BYTES));
-  }
-  for (const [i, plain] of plains.entries()) {
-    assert.ok(plainOfLz4(block(plain), plain.length)?.equals(plain), `number ${i} of ${plain.length} bytes`);
+    for (let i = 0; i < 300; i++) {
+      const plain = mixed(random, 1 + Math.floor(random() * 3_000));
+      const whole = lz4Of(plain, MAX_BLOCK_BYTES)?.length ?? 0;
+      const most = Math.floor(random() * (whole + 20));
+      const packed = lz4Of(plain, most);
+      if (packed) assert.ok(packed.length === whole && whole <= most, `${packed.length} of ${most}`);
+      // It needs to be sure beforehand, so it may give up a little early.
+      else assert.ok(whole + 3 + whole / 100 > most, `${whole} would have had room in ${most}`);
+    }
   }
 });
 
