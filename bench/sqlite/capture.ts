@@ -12,6 +12,7 @@ import { ByteReader } from '../../src/datastores/sqlite/formats/byteReader.js';
 import { readHead } from '../../src/datastores/sqlite/formats/segmentFormat.js';
 import { uriOfFile } from '../../src/datastores/sqlite/source/databasePaths.js';
 import { createSqliteDatastore } from '../../src/datastores/sqlite/sqlite.js';
+import { plainOf } from '../../test/support/unpacked.js';
 import { benchDirectory } from './benchDirectory.js';
 import { quantile, ratios, spread } from './figures.js';
 import { Litestream, type Pace } from './litestream.js';
@@ -132,7 +133,7 @@ async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }
     covered: () => {},
     health: () => {},
     async segment(segment) {
-      const reader = new ByteReader(segment.open());
+      const reader = new ByteReader(plainOf(segment));
       for (const { tHi } of (await readHead(reader.exactly)).transactions) times.push(tHi);
       await reader.drain();
     },

@@ -86,7 +86,11 @@ export class ArchiveSink implements LogSink {
   async segment(segment: CapturedSegment): Promise<void> {
     const stretch = this.current(segment.last.stretch);
     if (segment.last.ordinal <= stretch.lastOrdinal) return; // Handed over again after a crash.
-    const object = await this.options.pipeline.write(segmentKey(this.instanceId, segment), segment.open());
+    const { pipeline } = this.options;
+    const key = segmentKey(this.instanceId, segment);
+    const object = await (segment.packed
+      ? pipeline.writeBlocks(key, segment.open())
+      : pipeline.write(key, segment.open()));
     await this.options.catalog.write(async (writer) => {
       await writer.insertSegment({
         stretchId: stretch.id,

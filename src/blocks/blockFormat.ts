@@ -44,3 +44,14 @@ export function blockHeader(bytes: Buffer): BlockHeader | 'end' | null {
   if (raw && payloadBytes !== plainBytes) return null;
   return { payloadBytes, plainBytes, raw };
 }
+
+/** The blocks that bytes are a row of. @throws Error where they are anything else than whole blocks */
+export function* wholeBlocks(bytes: Buffer): Generator<{ block: Buffer; header: BlockHeader }> {
+  for (let at = 0; at < bytes.length; ) {
+    const header = blockHeader(bytes.subarray(at));
+    const end = header === null || header === 'end' ? bytes.length + 1 : at + BLOCK_HEADER_BYTES + header.payloadBytes;
+    if (header === null || header === 'end' || end > bytes.length) throw new Error(`no whole block at byte ${at}`);
+    yield { block: bytes.subarray(at, end), header };
+    at = end;
+  }
+}

@@ -8,11 +8,12 @@ const WORTHWHILE = 0.97;
 /**
  * Makes a block at the start of `into`; answers with its length.
  * @param into has room for a header and `plain`, and may begin in the header's length before it
- * @param plain 1 to MAX_BLOCK_BYTES bytes
+ * @param plain 1 to MAX_BLOCK_BYTES bytes, but not what plainOfBlock() answered with
  */
 export function packBlock(into: Buffer, plain: Buffer): number {
   const packed = lz4Of(plain, Math.floor(plain.length * WORTHWHILE));
   const payload = packed ?? plain;
+  if (into.length < BLOCK_HEADER_BYTES + payload.length) throw new RangeError('there is no room for a block');
   payload.copy(into, BLOCK_HEADER_BYTES);
   putBlockHeader(into, { payloadBytes: payload.length, plainBytes: plain.length, raw: packed === null });
   return BLOCK_HEADER_BYTES + payload.length;

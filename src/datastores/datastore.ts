@@ -129,7 +129,9 @@ export interface CapturedSegment {
   coveredTo: Instant;
   /** What capture needs to go on after this segment when its own working files are lost. */
   continuation: JsonObject;
-  /** The plain bytes, from the first; may be called again after a failure. */
+  /** What open() gives: plain bytes, or blocks of them (blocks/blockFormat.ts), whole ones in each chunk. */
+  packed: boolean;
+  /** Its bytes, from the first; each chunk is valid until the next one is asked for. May be called again after a failure. */
   open(): AsyncIterable<Buffer>;
 }
 

@@ -1,8 +1,9 @@
 /**
  * The way in: plain bytes -> blocks -> LZ4 on any thread -> hashes on one -> storage. Each stage runs a few blocks
- * ahead of the next, so that they overlap and an object holds a few MiB at most.
+ * ahead of the next, so that they overlap and an object holds a few MiB at most. What comes as blocks goes the same way
+ * from the hashes on.
  */
-import { MAX_BLOCK_BYTES } from '../blocks/blockFormat.js';
+import { MAX_BLOCK_BYTES, wholeBlocks } from '../blocks/blockFormat.js';
 import { Fault } from '../errors.js';
 import type { StoredObject } from '../model.js';
 import { abortable } from './abortable.js';
@@ -15,7 +16,7 @@ import { type Pending, pending, readAhead } from './readAhead.js';
 import type { ObjectKey, Storage } from './storage.js';
 
 /**
- * Objects up to this many plain bytes are done on the main thread: they hold it for a fraction of a millisecond, and the
+ * Objects up to this many plain bytes, or bytes of blocks, are done on the main thread: they hold it for a fraction of a millisecond, and the
  * way to another thread and back doubles what such a write takes (0.6 instead of 0.3 ms; bench/pipeline.ts).
  */
 export const SMALL_BYTES = 64 * 1024;
@@ -29,19 +30,26 @@ interface PlainRun {
   plainBytes: number;
 }
 
+/** Where the bytes of an object come from: plain ones, or whole blocks in each chunk. */
+export type ObjectSource = { plain: AsyncIterable<Uint8Array> } | { blocks: AsyncIterable<Uint8Array> };
+
 /** @throws Fault of the storage, the source's own error, the signal's reason; nothing is stored then */
 export async function writeObject(
   storage: Storage,
   codecs: CodecPool,
   key: ObjectKey,
-  plain: AsyncIterable<Uint8Array>,
+  source: ObjectSource,
   signal: AbortSignal | undefined,
 ): Promise<StoredObject> {
   signal?.throwIfAborted();
   const written: Proof = { plainBytes: 0, storedBytes: 0, sha256: '', blake3: '' };
 
   async function* counted(): AsyncGenerator<Buffer, void, undefined> {
-    for await (const bytes of storedBytes(codecs, runs(abortable(plain, signal)), written)) {
+    const stored =
+      'plain' in source
+        ? packedHere(codecs, runs(abortable(source.plain, signal)), written)
+        : packedElsewhere(codecs, copies(abortable(source.blocks, signal), written), written);
+    for await (const bytes of stored) {
       written.storedBytes += bytes.length;
       yield bytes;
     }
@@ -57,8 +65,8 @@ export async function writeObject(
   return { key, ...written };
 }
 
-/** The object as it is stored; fills in all of `written` but storedBytes. */
-async function* storedBytes(
+/** An object of plain bytes as it is stored; fills in all of `written` but storedBytes. */
+async function* packedHere(
   codecs: CodecPool,
   plain: AsyncGenerator<PlainRun, void, undefined>,
   written: Proof,
@@ -96,6 +104,61 @@ async function* storedBytes(
     codec?.release();
     await plain.return();
   }
+}
+
+/** The same of blocks, whose plain bytes are counted in `written` where they are copied. */
+async function* packedElsewhere(
+  codecs: CodecPool,
+  blocks: AsyncGenerator<Buffer<ArrayBuffer>, void, undefined>,
+  written: Proof,
+): AsyncGenerator<Buffer, void, undefined> {
+  let codec: ObjectCodec | null = null;
+  try {
+    const first = await blocks.next();
+    const second = first.done ? first : await blocks.next();
+    const ahead = [first, second].flatMap((step) => (step.done ? [] : [step.value]));
+    if (second.done && (ahead[0]?.length ?? 0) <= SMALL_BYTES) {
+      codec = inlineCodec('both');
+      const whole = Buffer.concat([objectHeader(), ...ahead, endMarker(written.plainBytes)]) as Buffer<ArrayBuffer>;
+      for (const bytes of ahead) giveSpace(bytes);
+      yield await codec.hash(whole);
+    } else {
+      codec = codecs.open('both');
+      yield await codec.hash(objectHeader());
+      for await (const hashed of readAhead(hashedInTurn(codec, ahead, blocks), HASHED_AHEAD)) {
+        const bytes = await hashed.answer;
+        yield bytes;
+        giveSpace(bytes);
+      }
+      yield await codec.hash(endMarker(written.plainBytes));
+    }
+    Object.assign(written, await codec.digests());
+  } finally {
+    codec?.release();
+    await blocks.return();
+  }
+}
+
+/** In buffers that can be handed to a thread. */
+async function* copies(
+  blocks: AsyncIterable<Uint8Array>,
+  written: Proof,
+): AsyncGenerator<Buffer<ArrayBuffer>, void, undefined> {
+  for await (const chunk of blocks) {
+    const own = takeSpace(chunk.length);
+    own.set(chunk);
+    for (const { header } of wholeBlocks(own)) written.plainBytes += header.plainBytes;
+    yield own;
+  }
+}
+
+async function* hashedInTurn(
+  codec: ObjectCodec,
+  first: readonly Buffer<ArrayBuffer>[],
+  rest: AsyncIterable<Buffer<ArrayBuffer>>,
+): AsyncGenerator<Pending<Buffer>, void, undefined> {
+  for (const bytes of first) yield pending(codec.hash(bytes));
+  for await (const bytes of rest) yield pending(codec.hash(bytes));
 }
 
 /** Cuts a stream into full runs and a last one that may be shorter. */

@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import type { StoredObject, ThreadSink } from '../model.js';
 import { CodecPool } from './codecPool.js';
 import { type DamageCode, pourObject, readObject } from './objectReader.js';
-import { writeObject } from './objectWriter.js';
+import { type ObjectSource, writeObject } from './objectWriter.js';
 import { writeInParts } from './partWriter.js';
 import type { ObjectKey, Storage } from './storage.js';
 
@@ -32,11 +32,16 @@ export class ObjectPipeline {
    * Stores one object; whole and durable when this resolves, absent when it rejects.
    * @throws Fault STORAGE_FULL, STORAGE_UNAVAILABLE, INVALID_ARGUMENT (key); the source's own error; the signal's reason
    */
-  async write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
-    allowMany(signal);
-    const object = await writeObject(this.storage, this.codecs, key, plain, signal);
-    this.options.onStored?.(object);
-    return object;
+  write(key: ObjectKey, plain: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
+    return this.writeFrom({ plain }, key, signal);
+  }
+
+  /**
+   * As write(), of bytes that were made blocks where they come from (blocks/packing.ts): whole ones in each chunk.
+   * @throws as write() does
+   */
+  writeBlocks(key: ObjectKey, blocks: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<StoredObject> {
+    return this.writeFrom({ blocks }, key, signal);
   }
 
   /**
@@ -94,6 +99,13 @@ export class ObjectPipeline {
     const { signal, passed = () => {} } = options;
     allowMany(signal);
     return pourObject(this.storage, this.codecs, object, damage, sink, { signal, passed });
+  }
+
+  private async writeFrom(source: ObjectSource, key: ObjectKey, signal?: AbortSignal): Promise<StoredObject> {
+    allowMany(signal);
+    const object = await writeObject(this.storage, this.codecs, key, source, signal);
+    this.options.onStored?.(object);
+    return object;
   }
 
   /** Ends the threads. What is still being written or read fails. */

@@ -6,6 +6,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { blake3 } from '@napi-rs/blake-hash';
 import { BLOCK_BYTES, MAX_BLOCK_BYTES } from '../../src/blocks/blockFormat.js';
+import { packBlock } from '../../src/blocks/packing.js';
 import { Fault } from '../../src/errors.js';
 import { SMALL_BYTES } from '../../src/storage/objectWriter.js';
 import { seeded, seeds } from '../support/seed.js';
@@ -73,6 +74,53 @@ describe('object pipeline', () => {
     }
     await pipeline.write('same', twenty());
     assert.ok(chunk.equals(before));
+  });
+
+  it('takes what was made blocks elsewhere, however large they are, in a buffer that is used again', async (t) => {
+    const { pipeline, dir } = await openPipeline(t);
+    for (const seed of seeds(t)) {
+      const random = seeded(seed);
+      for (const size of [0, 1, SMALL_BYTES, 3 * SMALL_BYTES, 5 * MiB]) {
+        const plain = Buffer.concat([randomBytes(size >> 1), Buffer.alloc(size - (size >> 1), 'again and again ')]);
+        const chunk = Buffer.alloc(MiB + 100);
+        const expected: Buffer[] = [];
+        async function* blocks() {
+          let filled = 0;
+          for (let at = 0; at < size; ) {
+            const bytes = 1 + Math.floor(random() ** 3 * BLOCK_BYTES);
+            filled += packBlock(chunk.subarray(filled), plain.subarray(at, at + bytes));
+            at += bytes;
+            if (at < size && filled < random() * (MiB - BLOCK_BYTES)) continue;
+            expected.push(Buffer.from(chunk.subarray(0, filled)));
+            yield chunk.subarray(0, filled);
+            filled = 0;
+          }
+        }
+        const object = await pipeline.writeBlocks(`b/${size}`, blocks());
+        const stored = await readFile(`${dir}/b/${size}`);
+        assert.equal(object.plainBytes, size);
+        assert.equal(object.storedBytes, stored.length);
+        assert.equal(object.sha256, createHash('sha256').update(stored).digest('hex'));
+        assert.ok(stored.includes(Buffer.concat(expected)));
+        assert.ok((await allOf(pipeline.read(object, 'LOG_CORRUPT'))).equals(plain), `${size} bytes`);
+      }
+    }
+  });
+
+  it('refuses what are no whole blocks, and stores nothing', async (t) => {
+    const { pipeline, dir } = await openPipeline(t);
+    const room = Buffer.alloc(2 * BLOCK_BYTES);
+    const block = room.subarray(0, packBlock(room, randomBytes(50_000)));
+    for (const wrong of [block.subarray(0, -1), block.subarray(1), Buffer.concat([block, Buffer.alloc(12)])]) {
+      for (const sound of [0, 1, 40]) {
+        async function* blocks() {
+          for (let i = 0; i < sound; i++) yield block;
+          yield wrong;
+        }
+        await assert.rejects(pipeline.writeBlocks('wrong', blocks()), /no whole block/);
+      }
+    }
+    assert.deepEqual(await readdir(dir), ['.incoming']);
   });
 
   it('cuts a stream into parts, in order', async (t) => {

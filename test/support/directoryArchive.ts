@@ -25,6 +25,7 @@ import type { JsonObject } from '../../src/errors.js';
 import { type Instant, instant } from '../../src/instant.js';
 import type { Cut, LogPosition } from '../../src/model.js';
 import { poured } from './poured.js';
+import { plainOf } from './unpacked.js';
 
 export interface ArchivedSegment {
   stretch: string;
@@ -69,7 +70,7 @@ export class DirectoryArchive implements LogSink {
     const stretch = segment.after.stretch;
     const { after, last, transactions, firstCommitAt, lastCommitAt, coveredTo, continuation } = segment;
     const file = path.join(this.dir, `${stretch}-${last.ordinal}`);
-    const plainBytes = await writeFileFrom(file, segment.open());
+    const plainBytes = await writeFileFrom(file, plainOf(segment));
     if (this.segments.some((each) => each.stretch === stretch && each.last === last.ordinal)) return;
     const before = this.ofStretch(stretch).at(-1)?.last ?? 0;
     if (before !== after.ordinal) throw new Error(`segment after ${after.text} does not continue ${stretch}/${before}`);

@@ -1,5 +1,6 @@
 /** A capture that is interrupted in every way: it goes on without a gap where the log allows it, and says so where not. */
 import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
 import { readdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -163,12 +164,11 @@ test('captured log that the disk spoils before it is archived ends the generatio
   await bench.backup(capture, 'base');
   await committed(t, bench, dir, 'a');
   const spool = path.join(bench.instance.home, 'log-spool');
-  let name: string | undefined;
-  await until('there is captured log', async () => {
-    name = (await readdir(spool)).find((each) => each.endsWith('.frames'));
-    return name !== undefined;
+  let spoilt = '';
+  await until('there are blocks of captured log', async () => {
+    spoilt = path.join(spool, (await readdir(spool)).find((each) => each.endsWith('.blocks')) ?? '');
+    return spoilt.endsWith('.blocks') && statSync(spoilt).size > 0;
   });
-  const spoilt = path.join(spool, name ?? '');
   await until(
     'the writer is captured whole',
     async () => (await ask<{ n: number }[]>(t, 'content', bench.file)).length === 1,

@@ -7,7 +7,7 @@ import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFo
 import { BracketClock } from '../../../src/datastores/sqlite/follower/bracketClock.js';
 import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
 import type { SegmentTransaction } from '../../../src/datastores/sqlite/formats/transactionTable.js';
-import { sealedHead } from '../../../src/datastores/sqlite/spool/spooledSegments.js';
+import { sealedIndex } from '../../../src/datastores/sqlite/spool/spooledSegments.js';
 import { scratchDir } from '../../support/scratch.js';
 import { skewedEngine } from '../../support/skewedEngine.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
@@ -69,7 +69,7 @@ for (const [name, shift] of [
     assert.ok(first > known.coveredTo, 'no instant belongs to two generations');
     const times: SegmentTransaction[] = [];
     for (const event of events)
-      if (event.type === 'sealed') times.push(...(await sealedHead(event.sealed)).transactions);
+      if (event.type === 'sealed') times.push(...(await sealedIndex(event.sealed)).head.transactions);
     assert.equal(times.length, 5);
     for (const [i, { tLo, tHi }] of times.entries()) {
       assert.ok(tLo <= tHi && tHi > (times[i - 1]?.tHi ?? 0), 'times rise along the log');

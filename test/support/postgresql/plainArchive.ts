@@ -22,6 +22,7 @@ import type { JsonObject } from '../../../src/errors.js';
 import type { Instant } from '../../../src/instant.js';
 import type { LogPosition } from '../../../src/model.js';
 import { poured } from '../poured.js';
+import { plainOf } from '../unpacked.js';
 
 export interface KeptSegment extends StoredSegment {
   stretch: string;
@@ -57,7 +58,7 @@ export class PlainArchive implements LogSink {
     if (!start) throw new Error('a segment of a stretch that never began');
     if (segment.after.ordinal !== (before?.last ?? start.position.ordinal)) throw new Error('segments do not connect');
     const file = path.join(this.directory, `${this.segments.length}.log`);
-    const plainBytes = await store(file, segment.open());
+    const plainBytes = await store(file, plainOf(segment));
     const latest = [before?.latestCommitAt ?? null, segment.lastCommitAt].filter((at) => at !== null);
     this.segments.push({
       stretch,

@@ -123,6 +123,7 @@ export class WalBuffer {
       lastCommitAt: this.greatest,
       coveredTo: coverage(this.latest),
       continuation: { ...progress, mark: { ...mark } },
+      packed: false,
       async *open() {
         yield header;
         yield* pieces;

@@ -4,9 +4,10 @@ import { instant } from '../../../instant.js';
 import type { LogSink } from '../../datastore.js';
 import { WakeablePause } from '../../wakeablePause.js';
 import { position } from '../formats/position.js';
-import { BadSegment, type SegmentHead } from '../formats/segmentFormat.js';
+import { BadSegment } from '../formats/segmentFormat.js';
+import type { PieceIndex } from '../spool/pieceIndex.js';
 import { discardSegment, type SealedSegment } from '../spool/spool.js';
-import { sealedBytes, sealedHead } from '../spool/spooledSegments.js';
+import { sealedBlocks, sealedIndex } from '../spool/spooledSegments.js';
 
 /** A transaction whose time is known less exactly than this opens a hole that no instant can be recovered into, µs. */
 export const widestBracket = 5_000_000;
@@ -32,9 +33,9 @@ export class SegmentShipper {
   /** Does not return until the archive has the segment, unless it is damaged or the capture ends. */
   async ship(sealed: SealedSegment): Promise<'archived' | 'damaged' | 'kept'> {
     let damage: BadSegment | null = null;
-    const notingDamage = async function* (head: SegmentHead) {
+    const notingDamage = async function* (index: PieceIndex) {
       try {
-        yield* sealedBytes(sealed, head);
+        yield* sealedBlocks(sealed, index);
       } catch (error) {
         if (error instanceof BadSegment) damage = error;
         throw error;
@@ -43,8 +44,8 @@ export class SegmentShipper {
     try {
       await this.insist(async () => {
         try {
-          const head = await sealedHead(sealed);
-          const { transactions } = head;
+          const index = await sealedIndex(sealed);
+          const { transactions } = index.head;
           const first = transactions.at(0);
           const { last } = transactions;
           let told = 0;
@@ -64,7 +65,8 @@ export class SegmentShipper {
             lastCommitAt: last && instant(last.tHi),
             coveredTo: instant(sealed.coveredTo),
             continuation: { ...sealed.continuation, sum: { ...sealed.continuation.sum } },
-            open: () => notingDamage(head),
+            packed: true,
+            open: () => notingDamage(index),
           });
         } catch (error) {
           if (error instanceof BadSegment) damage = error;

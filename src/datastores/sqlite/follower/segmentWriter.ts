@@ -2,7 +2,7 @@
 import { freeBytes } from '../../../diskSpace.js';
 import type { Continuation } from '../formats/continuation.js';
 import { frameBytes, frameDbPages, frameSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
-import { OpenSegment } from '../spool/spool.js';
+import { OpenSegment } from '../spool/openSegment.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 
 /** A segment that fills too fast is that much larger than others, since each costs several milliseconds on its way … */

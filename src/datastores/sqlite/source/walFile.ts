@@ -4,10 +4,10 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { SpareBuffers } from '../../spareBuffers.js';
+import { Spares } from '../../spareBuffers.js';
+import { FrameProver } from '../formats/frameProver.js';
 import {
   frameBytes,
-  frameFits,
   frameHasSaltOf,
   frameHeaderBytes,
   frameSum,
@@ -24,8 +24,8 @@ export class BrokenLog extends Error {}
 
 const chunkBytes = 1 << 20;
 
-/** For runs of frames, shared by all logs: few are read at the same time. */
-const spareBuffers = new SpareBuffers(chunkBytes + 65_536 + 24, 4);
+/** Shared by all logs: few are read at the same time. */
+const provers = new Spares(() => new FrameProver(), 4);
 
 export class WalFile {
   private handle: FileHandle | null = null;
@@ -60,20 +60,19 @@ export class WalFile {
   ): Promise<void> {
     const size = frameBytes(log.pageSize);
     const perChunk = Math.max(1, Math.floor(chunkBytes / size));
-    const buffer = spareBuffers.take();
+    const prover = provers.take();
     try {
       for (let at = range.from; at < range.to; at += perChunk) {
         const count = Math.min(perChunk, range.to - at);
-        const bytes = buffer.subarray(0, count * size);
+        const bytes = prover.frames.subarray(0, count * size);
         await this.readExactly(bytes, walHeaderBytes + at * size);
-        for (let i = 0; i < count; i++) {
-          if (!frameFits(bytes, i * size, log, sum))
-            throw new BrokenLog(`frame ${at + i + 1} of the write-ahead log does not continue the one before it`);
-        }
+        const fitting = prover.fitting(count, log, sum);
+        if (fitting < count)
+          throw new BrokenLog(`frame ${at + fitting + 1} of the write-ahead log does not continue the one before it`);
         await take(bytes, count);
       }
     } finally {
-      spareBuffers.give(buffer);
+      provers.give(prover);
     }
   }
 

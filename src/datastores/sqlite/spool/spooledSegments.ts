@@ -1,32 +1,80 @@
 /** Captured log read back from the spool, proved: on its way to the archive, or after the process that wrote it ended. */
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { open, readdir, readFile, truncate } from 'node:fs/promises';
 import path from 'node:path';
-import { crc32 } from 'node:zlib';
+import { BLOCK_BYTES, BLOCK_HEADER_BYTES } from '../../../blocks/blockFormat.js';
+import { packBlock, plainOfBlock } from '../../../blocks/packing.js';
 import type { JsonObject } from '../../../errors.js';
 import { SpareBuffers } from '../../spareBuffers.js';
 import { ByteReader } from '../formats/byteReader.js';
-import { BadSegment, encodeHead, type SegmentHead } from '../formats/segmentFormat.js';
-import { batchBytes, type FrameBatch, provenFrames } from '../formats/segmentFrames.js';
-import { TransactionTable } from '../formats/transactionTable.js';
-import { frameBytes, framePage, frameSum, type WalSum } from '../formats/walFormat.js';
-import { discardSegment, type IndexLine, type Look, type SealedSegment, writeSeal } from './spool.js';
+import { BadSegment, encodeHead } from '../formats/segmentFormat.js';
+import { provenFrames } from '../formats/segmentFrames.js';
+import { frameBytes, frameSum, type WalSum } from '../formats/walFormat.js';
+import { completeBlocks, completePiece } from './completePiece.js';
+import { framesPerBlock, type PieceIndex, readIndex } from './pieceIndex.js';
+import { rawFrames } from './rawFrames.js';
+import { discardSegment, type SealedSegment, writeSeal } from './spool.js';
+import { type PlacedBlock, placedBlocks, readBlocks } from './spooledBlocks.js';
 
-/** The head of a sealed piece. @throws BadSegment */
-export async function sealedHead(sealed: SealedSegment): Promise<SegmentHead> {
-  const head = await readIndex(sealed.file);
-  if (!head || head.after + head.transactions.length !== sealed.last || head.generation !== sealed.generation) {
+/** Of each piece on its way to the archive one; few databases have one at the same time. */
+const chunks = new SpareBuffers(1 << 20, 4);
+
+/** The index of a sealed piece. @throws BadSegment */
+export async function sealedIndex(sealed: SealedSegment): Promise<PieceIndex> {
+  const index = await readIndex(sealed.file);
+  const { after = 0, transactions, generation } = index?.head ?? {};
+  if (!index || !transactions || after + transactions.length !== sealed.last || generation !== sealed.generation) {
     throw new BadSegment('its index is damaged');
   }
-  return head;
+  return index;
 }
 
 /**
- * The plain bytes of a sealed piece in the archive's format, proved while they pass: what the disk spoilt must not
- * reach the archive. Each chunk is valid until the next one is asked for. @throws BadSegment
+ * A sealed piece in the archive's format (segmentFormat.ts), as blocks, whole ones in each chunk. They are proved to be those that
+ * were made of the frames when these were proved: what the disk spoilt must not reach the archive. Each chunk is valid
+ * until the next one is asked for. @throws BadSegment
  */
-export async function* sealedBytes(sealed: SealedSegment, head: SegmentHead): AsyncGenerator<Buffer> {
-  yield encodeHead(head);
-  for await (const batch of spooledFrames(sealed.file, head)) yield batch.bytes;
+export async function* sealedBlocks(sealed: SealedSegment, index: PieceIndex): AsyncGenerator<Buffer> {
+  const blocks = completeBlocks(index);
+  if (!blocks) throw new BadSegment('blocks of its frames are missing');
+  const file = await open(`${sealed.file}.blocks`, 'r');
+  const chunk = chunks.take();
+  let filled = 0;
+  try {
+    const head = encodeHead(index.head);
+    for (let at = 0; at < head.length; at += BLOCK_BYTES) {
+      if (filled + BLOCK_HEADER_BYTES + BLOCK_BYTES > chunk.length) {
+        yield chunk.subarray(0, filled);
+        filled = 0;
+      }
+      filled += packBlock(chunk.subarray(filled), head.subarray(at, at + BLOCK_BYTES));
+    }
+    for (let next = 0; next < blocks.length; ) {
+      const run = runOf(blocks, next, chunk.length - filled);
+      if (run.length > 0) {
+        filled += (await readBlocks(file, run, chunk.subarray(filled))).length;
+        next += run.length;
+        continue;
+      }
+      if (filled === 0) throw new BadSegment('a block of its frames is longer than any that is written');
+      yield chunk.subarray(0, filled);
+      filled = 0;
+    }
+    if (filled > 0) yield chunk.subarray(0, filled);
+  } finally {
+    chunks.give(chunk);
+    await file.close();
+  }
+}
+
+/** From the block number `from` on those that lie one behind the other and have room together. */
+function runOf(blocks: readonly PlacedBlock[], from: number, room: number): PlacedBlock[] {
+  const start = blocks[from]?.at ?? 0;
+  let end = start;
+  let to = from;
+  for (let block = blocks[to]; block?.at === end && end + block.bytes - start <= room; block = blocks[++to]) {
+    end += block.bytes;
+  }
+  return blocks.slice(from, to);
 }
 
 /**
@@ -35,11 +83,18 @@ export async function* sealedBytes(sealed: SealedSegment, head: SegmentHead): As
  */
 export async function leftovers(directory: string): Promise<SealedSegment[]> {
   const names = await readdir(directory).catch(() => [] as string[]);
+  const pieces = new Set(
+    names.filter((name) => /\.(index|blocks|frames)$/.test(name)).map((name) => path.parse(name).name),
+  );
   const found: SealedSegment[] = [];
-  for (const name of names.filter((each) => each.endsWith('.frames'))) {
-    const file = path.join(directory, name.slice(0, -'.frames'.length));
-    const sealed = names.includes(`${path.basename(file)}.json`) ? await readSeal(file) : await sealRemains(file);
-    if (sealed) found.push(sealed);
+  for (const piece of pieces) {
+    const file = path.join(directory, piece);
+    const sealed = await readSeal(file);
+    const index = await readIndex(file);
+    // That the index of a sealed piece is damaged is found, and told, on its way to the archive.
+    const whole =
+      sealed && (!index || completeBlocks(index)) ? sealed : index && (await sealRemains(file, index, sealed));
+    if (whole) found.push(whole);
     else await discardSegment(file);
   }
   return found.sort((a, b) => a.generation - b.generation || a.after - b.after);
@@ -53,21 +108,38 @@ async function readSeal(file: string): Promise<SealedSegment | null> {
   }
 }
 
-/** Seals the whole transactions of a piece that was being written when its process ended; null where there are none. */
-async function sealRemains(file: string): Promise<SealedSegment | null> {
-  const head = await readIndex(file);
-  if (!head || head.transactions.length === 0) return null;
+/**
+ * Seals the whole transactions of a piece that was being written when its process ended, or that an earlier release sealed
+ * without blocks; null where there are none.
+ */
+async function sealRemains(
+  file: string,
+  index: PieceIndex,
+  sealedBefore: SealedSegment | null,
+): Promise<SealedSegment | null> {
+  const { head } = index;
+  if (head.transactions.length === 0) return null;
   const size = frameBytes(head.pageSize);
   let sum: WalSum = { a: 0, b: 0 };
+  let bytes: number;
   try {
-    for await (const batch of spooledFrames(file, head)) {
-      sum = frameSum(batch.bytes, (batch.count - 1) * size);
+    const reader = new ByteReader(spooledFrames(file, index));
+    try {
+      for await (const batch of provenFrames(head, reader)) sum = frameSum(batch.bytes, (batch.count - 1) * size);
+    } finally {
+      await reader.close();
     }
+    bytes = await completePiece(file);
   } catch (error) {
-    // An index line is written after its frames, so this is the machine's crash: nothing here can be relied upon.
-    if (error instanceof BadSegment) return null;
-    throw error;
+    // An index line is written after its frames, so this is the machine's crash.
+    if (!(error instanceof BadSegment) && (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (sealedBefore || index.bytesOfBlocks === 0 || index.bytesOfBlocks === index.bytes) return null;
+    // The newest frames may be gone, or written over by later ones; what is in blocks is not.
+    await truncate(`${file}.index`, index.bytesOfBlocks);
+    const rest = await readIndex(file);
+    return rest && sealRemains(file, rest, null);
   }
+  if (sealedBefore) return writeSeal({ ...sealedBefore, bytes });
   const epoch = head.epochs.at(-1);
   const lastTransaction = head.transactions.last;
   if (!epoch || !lastTransaction) return null;
@@ -79,91 +151,36 @@ async function sealRemains(file: string): Promise<SealedSegment | null> {
     generation: head.generation,
     after: head.after,
     last,
-    bytes: head.pages.length * size,
+    bytes,
     // Of the look that found the last transaction only the one before it is known to have been archived whole.
     coveredTo: lastTransaction.tLo,
     continuation: { version: 1, pageSize: head.pageSize, salt1, salt2, frames, sum, axis: lastTransaction.tHi },
   });
 }
 
-/** An index as far as its lines are whole; null where not even its start is, or where page numbers are missing. */
-async function readIndex(file: string): Promise<SegmentHead | null> {
-  let head: Omit<SegmentHead, 'transactions' | 'pages'> | null = null;
-  const looks: Look[] = [];
-  const pages: Buffer[] = [];
-  for (const line of (await readFile(`${file}.index`, 'utf8').catch(() => '')).split('\n')) {
-    const json = line.slice(line.indexOf(' ') + 1);
-    if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
-    const content = JSON.parse(json) as IndexLine;
-    if ('epoch' in content) head?.epochs.push(content.epoch);
-    else if ('look' in content) looks.push(content.look);
-    else if ('pages' in content) pages.push(Buffer.from(content.pages, 'base64'));
-    else head = { ...content, epochs: [] };
-  }
-  if (!head) return null;
-  const transactions = transactionsOf(looks);
-  const frames = transactions.allFrames();
-  const epochs = head.epochs.filter((epoch) => epoch.firstFrame < frames);
-  let numbers = pageNumbers(pages, frames);
-  if (numbers.length < frames) numbers = await readPageNumbers(file, frames, head.pageSize);
-  return numbers.length === frames ? { ...head, epochs, transactions, pages: numbers } : null;
-}
-
-/** As many of them as are wanted: frames of a transaction that did not end may follow. */
-function pageNumbers(encoded: readonly Buffer[], wanted: number): Uint32Array {
-  const bytes = Buffer.concat(encoded);
-  const numbers = new Uint32Array(Math.min(wanted, bytes.length >> 2));
-  for (let i = 0; i < numbers.length; i++) numbers[i] = bytes.readUInt32LE(4 * i);
-  return numbers;
-}
-
-function transactionsOf(looks: readonly Look[]): TransactionTable {
-  const table = TransactionTable.withRoom(looks.reduce((sum, { dbPages }) => sum + dbPages.length, 0));
-  let next = 0;
-  for (const look of looks) {
-    for (let i = 0; i < look.dbPages.length; i++) table.set(next++, look, look.dbPages[i] ?? 0, look.frames[i] ?? 0);
-  }
-  return table;
-}
-
-/** Where the index has not all of them: of a huge transaction, or as an earlier release wrote it. */
-async function readPageNumbers(file: string, frames: number, pageSize: number): Promise<Uint32Array> {
-  const size = frameBytes(pageSize);
-  const available = Math.floor((await stat(`${file}.frames`)).size / size);
-  const pages = new Uint32Array(Math.min(frames, available));
-  let page = 0;
-  for await (const bytes of wholeFrames(`${file}.frames`, size)) {
-    for (let at = 0; at < bytes.length && page < pages.length; at += size) pages[page++] = framePage(bytes, at);
-    if (page === pages.length) break;
-  }
-  return pages;
-}
-
-async function* spooledFrames(file: string, head: SegmentHead): AsyncGenerator<FrameBatch> {
-  const reader = new ByteReader(wholeFrames(`${file}.frames`, frameBytes(head.pageSize)));
-  try {
-    yield* provenFrames(head, reader);
-  } finally {
-    await reader.close();
-  }
-}
-
-/** Of each piece on its way to the archive one; few databases have one at the same time. */
-const chunks = new SpareBuffers(batchBytes, 4);
-
-/** In chunks of whole frames, as they are asked for; each is valid until the next one is. */
-async function* wholeFrames(file: string, size: number): AsyncGenerator<Buffer> {
-  const handle = await open(file, 'r');
+/** The frames of a piece as they were captured, wherever they are; each chunk is valid until the next one is asked for. */
+async function* spooledFrames(file: string, index: PieceIndex): AsyncGenerator<Buffer> {
+  const { head, tail } = index;
+  const size = frameBytes(head.pageSize);
+  const complete = completeBlocks(index);
+  const blocks = complete ?? placedBlocks(index.blocks);
+  const inBlocks = complete ? head.pages.length : blocks.length * framesPerBlock(head.pageSize);
   const chunk = chunks.take();
+  const own = chunks.take();
+  const blocksFile = blocks.length > 0 ? await open(`${file}.blocks`, 'r') : null;
   try {
-    const whole = chunk.subarray(0, Math.floor(chunk.length / size) * size);
-    for (let at = 0; ; at += whole.length) {
-      const { bytesRead } = await handle.read(whole, 0, whole.length, at);
-      if (bytesRead > 0) yield whole.subarray(0, bytesRead);
-      if (bytesRead < whole.length) return;
+    for (const block of blocks) {
+      if (!blocksFile) break;
+      const stored = await readBlocks(blocksFile, [block], chunk);
+      const plain = plainOfBlock(stored);
+      if (!plain) throw new BadSegment('a block of its frames cannot be unpacked');
+      // What LZ4 answers with is gone as soon as anything else is packed.
+      yield own.subarray(0, plain.copy(own));
     }
+    yield* rawFrames(`${file}.frames`, tail, head.pages.length - inBlocks, size);
   } finally {
     chunks.give(chunk);
-    await handle.close();
+    chunks.give(own);
+    await blocksFile?.close();
   }
 }
