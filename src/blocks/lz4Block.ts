@@ -28,6 +28,7 @@ let ofThisThread: Program | null = null;
  * @param most 0 to MAX_BLOCK_BYTES
  */
 export function lz4Of(plain: Uint8Array, most: number): Buffer<ArrayBuffer> | null {
+  if (plain.length > MAX_BLOCK_BYTES || most > MAX_BLOCK_BYTES) throw new RangeError('too much for a block');
   ofThisThread ??= start();
   const { memory, encode } = ofThisThread;
   memory.set(plain, SOURCE_AT);

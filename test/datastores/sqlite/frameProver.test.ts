@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { FrameProver } from '../../../src/datastores/sqlite/formats/frameProver.js';
+import { FrameProver, fittingFrames } from '../../../src/datastores/sqlite/formats/frameProver.js';
 import {
   addToSum,
   frameBytes,
@@ -54,6 +54,9 @@ test('as many frames fit as by JavaScript, whatever of them is spoilt', (t) => {
       let fitting = 0;
       while (fitting < count && frameFits(bytes, fitting * size, log, byScript)) fitting++;
       assert.equal(prover.fitting(count, log, sum), fitting);
+      const elsewhere = runningSum(start);
+      assert.equal(fittingFrames(Buffer.concat([Buffer.alloc(3), bytes]), 3, count, log, elsewhere), fitting);
+      assert.deepEqual(elsewhere, sum);
       assert.equal(fitting, kind === 3 ? count : harmed);
       if (fitting === count) assert.deepEqual(sum, byScript);
     }

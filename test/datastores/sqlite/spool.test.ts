@@ -203,7 +203,8 @@ test('however many lines of an index a crash left whole, they describe a piece',
     for (let whole = 1; whole < lines.length; whole++) {
       const crashed = await scratchDir(t);
       await cp(directory, crashed, { recursive: true });
-      const torn = (lines[whole] ?? '').slice(0, 9);
+      // A line is whole with its line feed only.
+      const torn = whole % 2 === 0 ? (lines[whole] ?? '') : (lines[whole] ?? '').slice(0, 9);
       await writeFile(path.join(crashed, name), `${lines.slice(0, whole).join('\n')}\n${torn}`);
       const [sealed] = await leftovers(crashed);
       const count = sealed ? sealed.last - sealed.after : 0;
@@ -248,6 +249,33 @@ test('a block that the disk spoilt does not reach the archive', async (t) => {
   await file.truncate(size - 1);
   await file.close();
   await assert.rejects(pass(), { code: 'BAD_SEGMENT' });
+  await rm(`${sealed.file}.blocks`);
+  await assert.rejects(pass(), { code: 'BAD_SEGMENT' });
+});
+
+test('blocks of fewer or more frames than the index says do not reach the archive', async (t) => {
+  const directory = await scratchDir(t);
+  const { log, segment, step, perBlock } = await grown(directory, seeded(1), 4096);
+  for (let i = 0; i < 20; i++) await step();
+  const sealed = await segment.seal(1, log.end);
+  assert.ok(sealed);
+  const index = await sealedIndex(sealed);
+  assert.ok(index.blocks.length > 2);
+  for (const wrong of [perBlock >> 1, 2 * perBlock]) {
+    const pass = async () => {
+      for await (const _ of sealedBlocks(sealed, { ...index, perBlock: wrong }));
+    };
+    await assert.rejects(pass(), { code: 'BAD_SEGMENT' });
+  }
+});
+
+test('what is left of a piece that was being removed goes too', async (t) => {
+  const directory = await scratchDir(t);
+  for (const ending of ['.json', '.json.part', '.blocks', '.frames', '.index']) {
+    await writeFile(path.join(directory, `7-20${ending}`), '');
+    assert.deepEqual(await leftovers(directory), []);
+    assert.deepEqual(await readdir(directory), []);
+  }
 });
 
 test('pieces of earlier releases, whose frames all lie as they were captured, are archived too', async (t) => {
@@ -263,9 +291,11 @@ test('pieces of earlier releases, whose frames all lie as they were captured, ar
   const start =
     indexLine({ pageSize: 4096, generation, after }) + indexLine({ epoch: { ...log.epoch, firstFrame: 0 } });
   const frames = Buffer.concat(log.frames);
+  // All page numbers, those of the first frames, none.
+  const first = frames.subarray(0, 50 * size);
   const look = { tLo: 0, tHi: 1000, dbPages: written.map(() => 5), frames: written.map((each) => each.frames) };
   const pages = indexLine({ pages: encodedPages(frames, size) });
-  for (const known of [pages, '']) {
+  for (const known of [pages, indexLine({ pages: encodedPages(first, size) }), '']) {
     for (const seal of [true, false]) {
       const directory = await scratchDir(t);
       const file = path.join(directory, `${generation}-${after}`);
@@ -280,6 +310,18 @@ test('pieces of earlier releases, whose frames all lie as they were captured, ar
       assert.equal(sealed.coveredTo, seal ? 1234 : 0);
       assert.deepEqual(sealed.continuation.sum, log.end.sum);
       await expectWhole(sealed, written, log.frames);
+      // However many of the lines about its blocks were written when that was cut short, it begins again.
+      const lines = (await readFile(`${file}.index`, 'utf8')).split('\n');
+      for (let whole = (start + known).split('\n').length; whole < lines.length - 1; whole++) {
+        const cut = await scratchDir(t);
+        await cp(directory, cut, { recursive: true });
+        if (!seal) await rm(path.join(cut, `${generation}-${after}.json`));
+        const there = `${lines.slice(0, whole).join('\n')}\n${lines[whole]?.slice(0, 20)}`;
+        await writeFile(path.join(cut, `${generation}-${after}.index`), there);
+        const again = await leftovers(cut);
+        assert.equal(again.length, 1);
+        await expectWhole(again[0] as SealedSegment, written, log.frames);
+      }
     }
   }
 });

@@ -46,6 +46,24 @@ export class FrameProver {
   }
 }
 
+let ofThisThread: FrameProver | null = null;
+
+/** As FrameProver.fitting(), of `count` frames that lie in `bytes` from `at` on: to copy them costs less than it saves. */
+export function fittingFrames(bytes: Buffer, at: number, count: number, log: WalIdentity, sum: RunningSum): number {
+  ofThisThread ??= new FrameProver();
+  const { frames } = ofThisThread;
+  const size = frameBytes(log.pageSize);
+  const most = Math.floor(frames.length / size);
+  for (let done = 0; done < count; ) {
+    const run = Math.min(most, count - done);
+    bytes.copy(frames, 0, at + done * size, at + (done + run) * size);
+    const fitting = ofThisThread.fitting(run, log, sum);
+    done += fitting;
+    if (fitting < run) return done;
+  }
+  return count;
+}
+
 const word = Buffer.alloc(4);
 
 /** As a word of the file's is read in the machine's order. */

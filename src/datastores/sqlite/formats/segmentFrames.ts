@@ -1,15 +1,8 @@
 /** The frames of a segment after its head, proved one by one: page numbers, ends of transactions and the WAL's checksums. */
 import type { ByteReader } from './byteReader.js';
+import { fittingFrames } from './frameProver.js';
 import { BadSegment, type SegmentHead } from './segmentFormat.js';
-import {
-  frameBytes,
-  frameDbPages,
-  frameFits,
-  framePage,
-  type RunningSum,
-  runningSum,
-  type WalIdentity,
-} from './walFormat.js';
+import { frameBytes, frameDbPages, framePage, type RunningSum, runningSum, type WalIdentity } from './walFormat.js';
 
 /** Frames are proved so many bytes at a time; more than the largest one has. */
 export const batchBytes = 1 << 20;
@@ -40,30 +33,39 @@ export class FrameProof {
   /** The next `count` frames, which lie in `bytes` from `at` on. @throws BadSegment at the first that does not fit */
   next(bytes: Buffer, at: number, count: number): void {
     const { head, size } = this;
-    const { transactions } = head;
-    for (let i = 0; i < count; i++) {
-      const next = head.epochs[this.epochIndex + 1];
-      if (next && next.firstFrame === this.proved) {
+    const end = this.proved + count;
+    for (let from = at; this.proved < end; ) {
+      let next = head.epochs[this.epochIndex + 1];
+      // More than one begin here where the disk had no room for a frame of the first.
+      for (; next?.firstFrame === this.proved; next = head.epochs[this.epochIndex + 1]) {
         this.identity = { ...next, pageSize: head.pageSize };
         this.sum = runningSum(next.sum);
         this.epochIndex++;
       }
-      const frame = at + i * size;
-      this.framesLeft--;
-      const expectedDbPages = this.framesLeft === 0 ? transactions.dbPages(this.transaction) : 0;
-      const fits = this.identity !== null && frameFits(bytes, frame, this.identity, this.sum);
-      if (
-        !fits ||
-        framePage(bytes, frame) !== head.pages[this.proved] ||
-        frameDbPages(bytes, frame) !== expectedDbPages
-      ) {
-        throw new BadSegment(`frame ${this.proved + 1} of ${head.pages.length} does not fit what comes before it`);
-      }
-      if (this.framesLeft === 0 && ++this.transaction < transactions.length) {
-        this.framesLeft = transactions.frames(this.transaction);
-      }
-      this.proved++;
+      const run = Math.min(end, next?.firstFrame ?? end) - this.proved;
+      const fitting = this.identity ? fittingFrames(bytes, from, run, this.identity, this.sum) : 0;
+      for (let i = 0; i < fitting; i++) this.count(bytes, from + i * size);
+      if (fitting < run || run <= 0) throw this.misfit();
+      from += run * size;
     }
+  }
+
+  /** A frame that continues the log, beside what the head says of it. */
+  private count(bytes: Buffer, frame: number): void {
+    const { transactions, pages } = this.head;
+    this.framesLeft--;
+    const expectedDbPages = this.framesLeft === 0 ? transactions.dbPages(this.transaction) : 0;
+    if (framePage(bytes, frame) !== pages[this.proved] || frameDbPages(bytes, frame) !== expectedDbPages) {
+      throw this.misfit();
+    }
+    if (this.framesLeft === 0 && ++this.transaction < transactions.length) {
+      this.framesLeft = transactions.frames(this.transaction);
+    }
+    this.proved++;
+  }
+
+  private misfit(): BadSegment {
+    return new BadSegment(`frame ${this.proved + 1} of ${this.head.pages.length} does not fit what comes before it`);
   }
 }
 

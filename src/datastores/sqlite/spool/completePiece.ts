@@ -5,13 +5,12 @@ import { plainOfBlock } from '../../../blocks/packing.js';
 import { writeWhole } from '../../durable.js';
 import { BadSegment } from '../formats/segmentFormat.js';
 import { frameBytes } from '../formats/walFormat.js';
-import { framesPerBlock, type IndexLine, indexLine, type PieceIndex, readIndex } from './pieceIndex.js';
+import { type IndexLine, indexLine, type PieceIndex, readIndex } from './pieceIndex.js';
 import { rawFrames } from './rawFrames.js';
 import { type PlacedBlock, packInto, placedBlocks, readBlocks } from './spooledBlocks.js';
 
 /** The blocks of the frames of all whole transactions; null where the piece is not complete. */
-export function completeBlocks({ head, blocks, last }: PieceIndex): PlacedBlock[] | null {
-  const perBlock = framesPerBlock(head.pageSize);
+export function completeBlocks({ head, perBlock, blocks, last }: PieceIndex): PlacedBlock[] | null {
   const full = Math.floor(head.pages.length / perBlock);
   const partial = head.pages.length % perBlock > 0;
   if (blocks.length < full || (partial && !last)) return null;
@@ -27,27 +26,33 @@ export async function completePiece(file: string): Promise<number> {
   const complete = completeBlocks(index);
   if (complete) return end + (index.last?.bytes ?? 0);
   const blocksFile = await open(`${file}.blocks`, index.blocks.length > 0 ? 'r+' : 'w+', 0o600);
-  const indexFile = await open(`${file}.index`, 'r+');
   try {
-    const perBlock = framesPerBlock(index.head.pageSize);
     const room = Buffer.allocUnsafeSlow(BLOCK_HEADER_BYTES + BLOCK_BYTES);
     let at = end;
     let lines = '';
     for await (const plain of framesAfterBlocks(file, blocksFile, index)) {
       const block = packInto(room, 0, plain);
       await writeWhole(blocksFile, room.subarray(0, block.bytes), at);
-      const isFull = plain.length === perBlock * frameBytes(index.head.pageSize);
+      const isFull = plain.length === index.perBlock * frameBytes(index.head.pageSize);
       const line: IndexLine = isFull ? { blocks: [block] } : { last: { at, ...block } };
       lines += indexLine(line);
       at += block.bytes;
     }
-    // What a crash left of a line would hide these.
-    await indexFile.truncate(index.bytes);
-    await writeWhole(indexFile, Buffer.from(lines), index.bytes);
+    await addLines(`${file}.index`, index.bytes, lines);
     return at;
   } finally {
     await blocksFile.close();
-    await indexFile.close();
+  }
+}
+
+/** What a crash left of a line behind the whole ones would hide these. */
+async function addLines(file: string, wholeBytes: number, lines: string): Promise<void> {
+  const index = await open(file, 'r+');
+  try {
+    await index.truncate(wholeBytes);
+    await writeWhole(index, Buffer.from(lines), wholeBytes);
+  } finally {
+    await index.close();
   }
 }
 
@@ -58,10 +63,9 @@ export async function completePiece(file: string): Promise<number> {
 async function* framesAfterBlocks(
   file: string,
   blocksFile: FileHandle,
-  { head, blocks, tail }: PieceIndex,
+  { head, perBlock, blocks, tail }: PieceIndex,
 ): AsyncGenerator<Buffer> {
   const size = frameBytes(head.pageSize);
-  const perBlock = framesPerBlock(head.pageSize);
   const total = head.pages.length;
   if (total < blocks.length * perBlock) {
     // The last of them are in a block with frames of a transaction that did not end.

@@ -35,7 +35,9 @@ export class OpenSegment {
   private pendingLines = '';
   private pendingLooks: Look[] = [];
   private indexBytes = 0;
-  /** All its frames are blocks; only the seal is missing. */
+  /** All its frames are blocks … */
+  private packed = false;
+  /** … and only those of whole transactions, and only the seal is missing. */
   private complete = false;
   private closed = false;
   private readonly size: number;
@@ -64,9 +66,11 @@ export class OpenSegment {
       return handle;
     };
     try {
+      // Of a piece that began at the same place and was removed but for its seal.
+      await rm(`${file}.json`, { force: true });
       const handles = { blocks: await fresh('.blocks'), frames: await fresh('.frames'), index: await fresh('.index') };
       const segment = new OpenSegment(file, handles, generation, after, pageSize, performance.now());
-      segment.line({ pageSize, generation, after });
+      segment.line({ pageSize, generation, after, perBlock: segment.perBlock });
       return segment;
     } catch (error) {
       for (const handle of opened) await handle.close();
@@ -155,9 +159,10 @@ export class OpenSegment {
   }
 
   async close(): Promise<void> {
-    for (const handle of Object.values(this.handles)) await handle.close();
+    const closing = await Promise.allSettled(Object.values(this.handles).map((handle) => handle.close()));
     if (!this.closed) tails.give(this.tail);
     this.closed = true;
+    for (const each of closing) if (each.status === 'rejected') throw each.reason;
   }
 
   /** Closes and removes it. */
@@ -167,9 +172,12 @@ export class OpenSegment {
   }
 
   private async finish(): Promise<void> {
-    await this.flush();
     const inBlocks = this.frames - this.tailFrames;
-    if (this.committedFrames >= inBlocks) await this.writeLast(this.committedFrames - inBlocks);
+    if (!this.packed) {
+      await this.flush();
+      if (this.committedFrames >= inBlocks) await this.writeLast(this.committedFrames - inBlocks);
+      this.packed = true;
+    }
     await this.close();
     // There are blocks of a transaction whose end never came.
     if (this.committedFrames < inBlocks) this.storedBytes = await completePiece(this.file);

@@ -22,16 +22,17 @@ export interface Look {
 
 /**
  * Within what is written together, looks come last, so that of their frames nothing is missing however many lines are
- * whole. An index of an earlier release may have no `pages`, and has no blocks: all its frames are in `.frames`.
+ * whole. In a piece of an earlier release, which says no `perBlock`, all frames are in `.frames`, one behind the other, and
+ * page numbers may be missing.
  */
 export type IndexLine =
-  | { pageSize: number; generation: number; after: number }
+  | { pageSize: number; generation: number; after: number; perBlock?: number }
   | { epoch: SegmentEpoch }
   /** Of the next frames: u32, little-endian, in base64. */
   | { pages: string }
-  /** The next frames, `framesPerBlock` in each, one after another in `.blocks`. */
+  /** The next frames, `perBlock` in each, one after another in `.blocks`. */
   | { blocks: SpooledBlock[] }
-  /** Where in `.frames` those frames are that follow the blocks so far; at its beginning where it was never said. */
+  /** Where in `.frames` those frames are that follow the blocks so far; at its beginning until it is said. */
   | { tail: number }
   /** What of the transactions did not fill a block, `at` in `.blocks`: the piece is complete. */
   | { last: PlacedBlock }
@@ -40,8 +41,11 @@ export type IndexLine =
 export interface PieceIndex {
   /** Of its whole transactions. */
   head: SegmentHead;
+  /** Whole frames in each of the blocks. */
+  perBlock: number;
   blocks: SpooledBlock[];
   last: PlacedBlock | null;
+  /** Where in `.frames` the frames are that follow the blocks. */
   tail: number;
   /** As long as its whole lines are … */
   bytes: number;
@@ -49,7 +53,7 @@ export interface PieceIndex {
   bytesOfBlocks: number;
 }
 
-/** Whole frames in each block but the last. */
+/** In each block but the last, of a piece that is begun now. */
 export function framesPerBlock(pageSize: number): number {
   return Math.max(1, Math.floor(BLOCK_BYTES / frameBytes(pageSize)));
 }
@@ -68,18 +72,19 @@ export function encodedPages(frames: Buffer, size: number): string {
 
 /** An index as far as its lines are whole; null where not even its start is, or where page numbers are missing. */
 export async function readIndex(file: string): Promise<PieceIndex | null> {
-  let start: Pick<SegmentHead, 'pageSize' | 'generation' | 'after'> | null = null;
+  let start: Extract<IndexLine, { pageSize: number }> | null = null;
   const epochs: SegmentEpoch[] = [];
   const looks: Look[] = [];
   const pages: Buffer[] = [];
   const blocks: SpooledBlock[] = [];
   let last: PieceIndex['last'] = null;
-  let tail = 0;
+  let tail: number | null = null;
   let bytes = 0;
   let bytesOfBlocks = 0;
-  for (const line of (await readFile(`${file}.index`, 'utf8').catch(() => '')).split('\n')) {
+  // What follows the last line feed is no whole line, whatever it looks like.
+  for (const line of (await textOf(`${file}.index`)).split('\n').slice(0, -1)) {
     const json = line.slice(line.indexOf(' ') + 1);
-    if (line === '' || crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
+    if (crc32(json) !== Number(line.slice(0, line.indexOf(' ')))) break;
     const content = JSON.parse(json) as IndexLine;
     bytes += line.length + 1;
     if ('epoch' in content) epochs.push(content.epoch);
@@ -95,11 +100,24 @@ export async function readIndex(file: string): Promise<PieceIndex | null> {
   if (!start) return null;
   const transactions = transactionsOf(looks);
   const frames = transactions.allFrames();
+  const { pageSize, generation, after, perBlock = framesPerBlock(pageSize) } = start;
   let numbers = pageNumbers(pages, frames);
-  if (pages.length === 0) numbers = await rawPageNumbers(file, frames, start.pageSize);
+  if (numbers.length < frames && !start.perBlock) numbers = await rawPageNumbers(file, frames, pageSize);
   if (numbers.length < frames) return null;
   const known = epochs.filter((epoch) => epoch.firstFrame < frames);
-  return { head: { ...start, epochs: known, transactions, pages: numbers }, blocks, last, tail, bytes, bytesOfBlocks };
+  const head = { pageSize, generation, after, epochs: known, transactions, pages: numbers };
+  tail ??= start.perBlock ? 0 : blocks.length * perBlock * frameBytes(pageSize);
+  return { head, perBlock, blocks, last, tail, bytes, bytesOfBlocks };
+}
+
+/** Nothing where there is no such file. */
+async function textOf(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'EISDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return '';
+    throw error;
+  }
 }
 
 /** As many of them as are wanted: frames of a transaction that did not end may follow. */

@@ -9,7 +9,11 @@ const chunks = new SpareBuffers(batchBytes, 4);
 /** `count` frames from byte `from` on, or as many as there are, in chunks of whole ones; each is valid until the next one is asked for. */
 export async function* rawFrames(file: string, from: number, count: number, size: number): AsyncGenerator<Buffer> {
   if (count <= 0) return;
-  const handle = await open(file, 'r');
+  const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (!handle) return;
   const chunk = chunks.take();
   try {
     const perChunk = Math.floor(chunk.length / size);

@@ -22,7 +22,7 @@ export interface SealedSegment {
 }
 
 /** The seal goes last: without its frames it would be a lie, without the seal the rest is only rubbish. */
-export const pieceEndings = ['.index', '.blocks', '.frames', '.json'];
+export const pieceEndings = ['.index', '.blocks', '.frames', '.json.part', '.json'];
 
 export async function discardSegment(file: string): Promise<void> {
   for (const ending of pieceEndings) await rm(`${file}${ending}`, { force: true });

@@ -1,7 +1,7 @@
 /** Captured log read back from the spool, proved: on its way to the archive, or after the process that wrote it ended. */
-import { open, readdir, readFile, truncate } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, truncate } from 'node:fs/promises';
 import path from 'node:path';
-import { BLOCK_BYTES, BLOCK_HEADER_BYTES } from '../../../blocks/blockFormat.js';
+import { BLOCK_BYTES, BLOCK_HEADER_BYTES, wholeBlocks } from '../../../blocks/blockFormat.js';
 import { packBlock, plainOfBlock } from '../../../blocks/packing.js';
 import type { JsonObject } from '../../../errors.js';
 import { SpareBuffers } from '../../spareBuffers.js';
@@ -10,7 +10,7 @@ import { BadSegment, encodeHead } from '../formats/segmentFormat.js';
 import { provenFrames } from '../formats/segmentFrames.js';
 import { frameBytes, frameSum, type WalSum } from '../formats/walFormat.js';
 import { completeBlocks, completePiece } from './completePiece.js';
-import { framesPerBlock, type PieceIndex, readIndex } from './pieceIndex.js';
+import { type PieceIndex, readIndex } from './pieceIndex.js';
 import { rawFrames } from './rawFrames.js';
 import { discardSegment, type SealedSegment, writeSeal } from './spool.js';
 import { type PlacedBlock, placedBlocks, readBlocks } from './spooledBlocks.js';
@@ -36,7 +36,7 @@ export async function sealedIndex(sealed: SealedSegment): Promise<PieceIndex> {
 export async function* sealedBlocks(sealed: SealedSegment, index: PieceIndex): AsyncGenerator<Buffer> {
   const blocks = completeBlocks(index);
   if (!blocks) throw new BadSegment('blocks of its frames are missing');
-  const file = await open(`${sealed.file}.blocks`, 'r');
+  const file = await openBlocks(sealed.file);
   const chunk = chunks.take();
   let filled = 0;
   try {
@@ -48,10 +48,13 @@ export async function* sealedBlocks(sealed: SealedSegment, index: PieceIndex): A
       }
       filled += packBlock(chunk.subarray(filled), head.subarray(at, at + BLOCK_BYTES));
     }
+    let plainBytes = 0;
     for (let next = 0; next < blocks.length; ) {
       const run = runOf(blocks, next, chunk.length - filled);
       if (run.length > 0) {
-        filled += (await readBlocks(file, run, chunk.subarray(filled))).length;
+        const read = await readBlocks(file, run, chunk.subarray(filled));
+        for (const { header } of wholeBlocks(read)) plainBytes += header.plainBytes;
+        filled += read.length;
         next += run.length;
         continue;
       }
@@ -59,11 +62,20 @@ export async function* sealedBlocks(sealed: SealedSegment, index: PieceIndex): A
       yield chunk.subarray(0, filled);
       filled = 0;
     }
+    if (plainBytes !== index.head.pages.length * frameBytes(index.head.pageSize))
+      throw new BadSegment('its blocks are not of as many frames as its index says');
     if (filled > 0) yield chunk.subarray(0, filled);
   } finally {
     chunks.give(chunk);
     await file.close();
   }
+}
+
+/** @throws BadSegment where there is no such file */
+async function openBlocks(file: string): Promise<FileHandle> {
+  return open(`${file}.blocks`, 'r').catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'ENOENT' ? new BadSegment('its blocks are missing') : error;
+  });
 }
 
 /** From the block number `from` on those that lie one behind the other and have room together. */
@@ -84,7 +96,7 @@ function runOf(blocks: readonly PlacedBlock[], from: number, room: number): Plac
 export async function leftovers(directory: string): Promise<SealedSegment[]> {
   const names = await readdir(directory).catch(() => [] as string[]);
   const pieces = new Set(
-    names.filter((name) => /\.(index|blocks|frames)$/.test(name)).map((name) => path.parse(name).name),
+    names.flatMap((name) => /^(\d+-\d+)\.(?:index|blocks|frames|json(?:\.part)?)$/.exec(name)?.[1] ?? []),
   );
   const found: SealedSegment[] = [];
   for (const piece of pieces) {
@@ -132,7 +144,7 @@ async function sealRemains(
     bytes = await completePiece(file);
   } catch (error) {
     // An index line is written after its frames, so this is the machine's crash.
-    if (!(error instanceof BadSegment) && (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!(error instanceof BadSegment)) throw error;
     if (sealedBefore || index.bytesOfBlocks === 0 || index.bytesOfBlocks === index.bytes) return null;
     // The newest frames may be gone, or written over by later ones; what is in blocks is not.
     await truncate(`${file}.index`, index.bytesOfBlocks);
@@ -164,10 +176,10 @@ async function* spooledFrames(file: string, index: PieceIndex): AsyncGenerator<B
   const size = frameBytes(head.pageSize);
   const complete = completeBlocks(index);
   const blocks = complete ?? placedBlocks(index.blocks);
-  const inBlocks = complete ? head.pages.length : blocks.length * framesPerBlock(head.pageSize);
+  const inBlocks = complete ? head.pages.length : blocks.length * index.perBlock;
   const chunk = chunks.take();
   const own = chunks.take();
-  const blocksFile = blocks.length > 0 ? await open(`${file}.blocks`, 'r') : null;
+  const blocksFile = blocks.length > 0 ? await openBlocks(file) : null;
   try {
     for (const block of blocks) {
       if (!blocksFile) break;
