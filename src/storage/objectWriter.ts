@@ -90,14 +90,8 @@ async function* packedHere(
       yield await codec.hash(whole);
     } else {
       codec = codecs.open('both');
-      yield await codec.hash(objectHeader());
       const encoded = readAhead(encodedBlocks(codecs, first.value, plain, written), codecs.size + 1);
-      for await (const block of readAhead(hashedBlocks(codec, encoded), HASHED_AHEAD)) {
-        const bytes = await block.answer;
-        yield bytes;
-        giveSpace(bytes);
-      }
-      yield await codec.hash(endMarker(written.plainBytes));
+      yield* framed(codec, hashedBlocks(codec, encoded), written);
     }
     Object.assign(written, await codec.digests());
   } finally {
@@ -124,19 +118,28 @@ async function* packedElsewhere(
       yield await codec.hash(whole);
     } else {
       codec = codecs.open('both');
-      yield await codec.hash(objectHeader());
-      for await (const hashed of readAhead(hashedInTurn(codec, ahead, blocks), HASHED_AHEAD)) {
-        const bytes = await hashed.answer;
-        yield bytes;
-        giveSpace(bytes);
-      }
-      yield await codec.hash(endMarker(written.plainBytes));
+      yield* framed(codec, hashedInTurn(codec, ahead, blocks), written);
     }
     Object.assign(written, await codec.digests());
   } finally {
     codec?.release();
     await blocks.return();
   }
+}
+
+/** Hashed blocks between a header and an end mark, a few of them ahead of the storage; their buffers are given back. */
+async function* framed(
+  codec: ObjectCodec,
+  hashed: AsyncIterable<Pending<Buffer>>,
+  written: { plainBytes: number },
+): AsyncGenerator<Buffer, void, undefined> {
+  yield await codec.hash(objectHeader());
+  for await (const block of readAhead(hashed, HASHED_AHEAD)) {
+    const bytes = await block.answer;
+    yield bytes;
+    giveSpace(bytes);
+  }
+  yield await codec.hash(endMarker(written.plainBytes));
 }
 
 /** In buffers that can be handed to a thread. */

@@ -5,9 +5,9 @@ import { plainOfBlock } from '../../../blocks/packing.js';
 import { writeWhole } from '../../durable.js';
 import { BadSegment } from '../formats/segmentFormat.js';
 import { frameBytes } from '../formats/walFormat.js';
-import { type IndexLine, indexLine, type PieceIndex, readIndex } from './pieceIndex.js';
+import { type IndexLine, indexLine, type PieceIndex } from './pieceIndex.js';
 import { rawFrames } from './rawFrames.js';
-import { type PlacedBlock, packInto, placedBlocks, readBlocks } from './spooledBlocks.js';
+import { bytesOf, type PlacedBlock, packInto, placedBlocks, readBlocks } from './spooledBlocks.js';
 
 /** The blocks of the frames of all whole transactions; null where the piece is not complete. */
 export function completeBlocks({ head, perBlock, blocks, last }: PieceIndex): PlacedBlock[] | null {
@@ -19,10 +19,9 @@ export function completeBlocks({ head, perBlock, blocks, last }: PieceIndex): Pl
 }
 
 /** Answers with the length of its blocks. @throws BadSegment */
-export async function completePiece(file: string): Promise<number> {
-  const index = await readIndex(file);
+export async function completePiece(file: string, index: PieceIndex | null): Promise<number> {
   if (!index) throw new BadSegment('its index is damaged');
-  const end = index.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
+  const end = bytesOf(index.blocks);
   const complete = completeBlocks(index);
   if (complete) return end + (index.last?.bytes ?? 0);
   const blocksFile = await open(`${file}.blocks`, index.blocks.length > 0 ? 'r+' : 'w+', 0o600);

@@ -8,7 +8,7 @@ import type { SegmentEpoch } from '../formats/segmentFormat.js';
 import { frameBytes } from '../formats/walFormat.js';
 import { writeAt } from '../source/atOnce.js';
 import { completePiece } from './completePiece.js';
-import { encodedPages, framesPerBlock, type IndexLine, indexLine, type Look } from './pieceIndex.js';
+import { encodedPages, framesPerBlock, type IndexLine, indexLine, type Look, readIndex } from './pieceIndex.js';
 import { discardSegment, type SealedSegment, writeSeal } from './spool.js';
 import { packInto, type SpooledBlock } from './spooledBlocks.js';
 
@@ -180,7 +180,7 @@ export class OpenSegment {
     }
     await this.close();
     // There are blocks of a transaction whose end never came.
-    if (this.committedFrames < inBlocks) this.storedBytes = await completePiece(this.file);
+    if (this.committedFrames < inBlocks) this.storedBytes = await completePiece(this.file, await readIndex(this.file));
     this.complete = true;
     // Only room on the disk: it goes with the piece at the latest.
     await rm(`${this.file}.frames`, { force: true }).catch(() => {});

@@ -29,7 +29,7 @@ export async function readBlocks(
   room: Buffer<ArrayBuffer>,
 ): Promise<Buffer<ArrayBuffer>> {
   const [first] = blocks;
-  const bytes = blocks.reduce((sum, block) => sum + block.bytes, 0);
+  const bytes = bytesOf(blocks);
   const { bytesRead } = await file.read(room, 0, bytes, first?.at ?? 0);
   let at = 0;
   for (const block of blocks) {
@@ -39,6 +39,10 @@ export async function readBlocks(
     at += block.bytes;
   }
   return room.subarray(0, bytes);
+}
+
+export function bytesOf(blocks: readonly SpooledBlock[]): number {
+  return blocks.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** From the beginning of the file on, one behind the other. */

@@ -141,7 +141,7 @@ async function sealRemains(
     } finally {
       await reader.close();
     }
-    bytes = await completePiece(file);
+    bytes = await completePiece(file, index);
   } catch (error) {
     // An index line is written after its frames, so this is the machine's crash.
     if (!(error instanceof BadSegment)) throw error;
