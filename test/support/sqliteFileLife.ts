@@ -7,7 +7,8 @@ import { writeFileSync } from 'node:fs';
 import { copyFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { frameBytes } from '../../src/datastores/sqlite/formats/walFormat.js';
+import { frameBytes, walHeaderBytes } from '../../src/datastores/sqlite/formats/walFormat.js';
+import { WalIndex } from '../../src/datastores/sqlite/formats/walIndex.js';
 import { TestDatabase } from './sqliteDatabase.js';
 import { holding } from './sqliteHistory.js';
 import type { Content, History } from './sqliteOracle.js';
@@ -117,7 +118,8 @@ export class FileLife {
 
   /**
    * As after the loss of power without syncs: the last frames of the log never reached the disk. `archived` is to have
-   * what was written before it captured, and nobody capturing afterwards.
+   * what was written before it captured, and nobody capturing afterwards. What is copied into the file stays in the log:
+   * SQLite synchronises that before it copies.
    */
   async loseTail(archived: () => Promise<void>): Promise<void> {
     const { t, file, random } = this;
@@ -128,10 +130,12 @@ export class FileLife {
     await reader.kill();
     await this.keepForReplay();
     const [[size] = []] = await ask<{ page_size: number }[][]>(t, 'run', this.history.file, 'PRAGMA page_size');
-    const wal = `${file}-wal`;
-    const frame = frameBytes(size?.page_size ?? 0);
-    const frames = Math.floor(((await stat(wal)).size - 32) / frame);
-    await truncate(wal, 32 + Math.max(0, frames - 1 - Math.floor(random() * Math.min(frames, 40))) * frame);
+    const index = new WalIndex(`${file}-shm`);
+    const log = index.state();
+    index.close();
+    assert.ok(log && log.copied < log.frames, 'nothing of the log could be lost');
+    const lost = 1 + Math.floor(random() * Math.min(log.frames - log.copied, 40));
+    await truncate(`${file}-wal`, walHeaderBytes + (log.frames - lost) * frameBytes(size?.page_size ?? 0));
     await rm(`${file}-shm`, { force: true });
     // Looked at in a copy: the last program to close a database copies its log and deletes it.
     const looked = path.join(this.dir, `tail-${this.histories.length}.db`);
