@@ -28,7 +28,7 @@ const defaults: CaptureTuning = {
   pauseMs: 2,
   busyPauseMs: 8,
   sealBytes: 8 << 20,
-  sealEveryMs: 100,
+  sealEveryMs: 1000,
   sealAgeMs: 5000,
   restartBytes: 4 << 20,
   idleRestartBytes: 256 << 10,

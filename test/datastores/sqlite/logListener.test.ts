@@ -51,6 +51,25 @@ test('of a busy log nothing is heard any more, until looks are far apart again',
   await hears(() => appendFile(file, 'a'));
 });
 
+test('some writes at each look make no log busy, a few more in the long run do', async (t) => {
+  const { file, listener, heard } = await listening(t);
+  const looksUntilBusy = async (writes: number) => {
+    let looks = 0;
+    for (; listener.listens && looks < 50; looks++) {
+      heard.times = 0;
+      // One event for each: the system tells of writes that nobody has heard of yet once.
+      for (let i = 1; i <= writes; i++) {
+        await appendFile(file, 'a');
+        await until('it is heard of', () => heard.times >= i);
+      }
+      listener.looked(2);
+    }
+    return looks;
+  };
+  assert.equal(await looksUntilBusy(1), 50);
+  assert.ok((await looksUntilBusy(6)) < 50);
+});
+
 test('a log that gets another name is heard of once more, and the one in its place after the next looks', async (t) => {
   const { file, listener, hears } = await listening(t);
   await hears(() => rename(file, `${file}.old`));

@@ -27,7 +27,7 @@ export async function attachFollower(
   const pins = await WalPins.open(request.file);
   const wal = new WalFile(`${request.file}-wal`);
   try {
-    if (!(await pins.lockWrites(attachPatienceMs))) {
+    if (!(await pins.lockWrites(attachPatienceMs, async () => false))) {
       throw new Error('another program has held the write lock of the database for seconds; capture waits for it');
     }
     let point: AttachPoint;

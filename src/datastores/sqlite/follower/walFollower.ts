@@ -45,6 +45,8 @@ export class WalFollower {
   /** The `lo` of the look before. */
   private seenLo: number;
   private toldAt = 0;
+  /** The application's writers wait for this: what can be done afterwards is. */
+  private locksOut = false;
   private readonly main: MainFile;
   private readonly pins: WalPins;
   private readonly wal: WalFile;
@@ -217,9 +219,15 @@ export class WalFollower {
       await this.look();
       if (this.soft) return 'restarted';
     }
-    // Others write all the time; only locking them out for a moment makes the copy complete.
-    if (!(await this.pins.lockWrites(patienceMs))) return 'others are busy';
+    // Others write all the time; only locking them out for a moment makes the copy complete. What they write is read while
+    // this waits for that, because they wait for what is read afterwards.
+    const copied = async () => {
+      await this.look();
+      return this.soft;
+    };
+    if (!(await this.pins.lockWrites(patienceMs, copied))) return this.soft ? 'restarted' : 'others are busy';
     let copying = false;
+    this.locksOut = true;
     try {
       await this.look();
       await this.checkFiles();
@@ -237,8 +245,10 @@ export class WalFollower {
       this.soft = state.copied === state.frames;
       await this.checkMain(state);
     } finally {
+      this.locksOut = false;
       await this.pins.unlockWrites();
     }
+    await this.main.note();
     if (this.soft) return 'restarted';
     // It copied as far as it might, and no program can have written since: what kept it is a reader.
     return copying ? 'held by a reader' : 'others are busy';
@@ -311,6 +321,7 @@ export class WalFollower {
       attempted: () => this.pins.attempted(),
       idle: () => this.pins.checkpoint(),
     });
+    if (!this.locksOut) await this.main.note();
   }
 
   private enterNewLife(header: WalHeader, state: LogState): void {

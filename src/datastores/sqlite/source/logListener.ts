@@ -6,8 +6,10 @@
  */
 import { type FSWatcher, watch } from 'node:fs';
 
-/** Writes between two looks from which on the database counts as busy. */
-const busyWrites = 16;
+/** So many writes are heard of between two looks without the database becoming busier … */
+const calmWrites = 4;
+/** … and with so many more, at once or little by little, it counts as busy. */
+const busyWrites = 12;
 /** When looks that find nothing are so far apart, it is to be heard again. */
 const listenAgainMs = 32;
 
@@ -15,6 +17,8 @@ export class LogListener {
   private watcher: FSWatcher | null = null;
   /** Since the last look. */
   private writes = 0;
+  /** Writes beyond the calm ones. */
+  private busyness = 0;
 
   constructor(
     /** The log's. */
@@ -53,8 +57,12 @@ export class LogListener {
    * for another look to find.
    */
   looked(waitMs: number): boolean {
-    if (this.writes >= busyWrites) this.stop();
+    this.busyness = Math.max(0, this.busyness + this.writes - calmWrites);
     this.writes = 0;
+    if (this.busyness >= busyWrites) {
+      this.busyness = 0;
+      this.stop();
+    }
     if (this.listens || waitMs < listenAgainMs) return false;
     return this.listen();
   }

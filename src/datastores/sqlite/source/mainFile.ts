@@ -70,7 +70,7 @@ export interface CheckedLog {
 }
 
 export class MainFile {
-  private noted = '';
+  private noted: FileMark | null = null;
 
   constructor(
     private readonly file: string,
@@ -100,9 +100,8 @@ export class MainFile {
       if (explained === null) return;
       if (!explained) throw new BrokenLog('the database file was written to by something that is not SQLite');
     }
-    this.mark = now;
+    if (!sameContent(now, this.mark)) this.mark = now;
     this.copied = before.copied;
-    await this.note();
   }
 
   /** Whether a checkpoint is what wrote to the file; null while one may be running. */
@@ -130,14 +129,15 @@ export class MainFile {
     return isSettled(this.mark) ? this.mark : null;
   }
 
-  /** Keeps the mark for the next attachment. */
+  /** Keeps the mark checked last for the next attachment. */
   async note(): Promise<void> {
-    const text = JSON.stringify({ version: 1, generation: this.generation, file: this.mark });
-    if (text === this.noted) return;
+    const { mark } = this;
+    if (mark === this.noted) return;
     const name = noteIn(this.spool);
+    const text = JSON.stringify({ version: 1, generation: this.generation, file: mark });
     await writeFile(`${name}.part`, text, { mode: 0o600 });
     await rename(`${name}.part`, name);
-    this.noted = text;
+    this.noted = mark;
   }
 }
 

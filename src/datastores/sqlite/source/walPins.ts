@@ -13,6 +13,8 @@ import { Connection, fileUri, isBusy } from './connection.js';
 
 /** What a connection that only holds on to the log needs to keep of the database. */
 const cachedPages = 2;
+/** Some two milliseconds of them. */
+const triesAtOnce = 16;
 
 export class WalPins {
   private writer: Connection | null = null;
@@ -87,19 +89,29 @@ export class WalPins {
     };
   }
 
-  /** Takes the write lock; false where others held it for all of `patienceMs`. */
-  async lockWrites(patienceMs: number): Promise<boolean> {
+  /**
+   * Takes the write lock; false where others held it for all of `patienceMs` or it became `needless`, which is asked now and
+   * then meanwhile. A program that does nothing but commit lets go of it for some microseconds at a time, which only many
+   * tries right after each other meet.
+   */
+  async lockWrites(patienceMs: number, needless: () => Promise<boolean>): Promise<boolean> {
     const deadline = performance.now() + patienceMs;
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
-      try {
-        this.writer ??= await openReading(this.file, 'read-write');
-        await this.writer.run('BEGIN IMMEDIATE');
-        return true;
-      } catch (error) {
-        if (!isBusy(error)) throw error;
-        if (performance.now() >= deadline) return false;
-        await delay(wait);
-      }
+      for (let tries = 0; tries < triesAtOnce; tries++) if (await this.tryLockWrites()) return true;
+      if (performance.now() >= deadline) return false;
+      await delay(wait);
+      if (await needless()) return false;
+    }
+  }
+
+  private async tryLockWrites(): Promise<boolean> {
+    try {
+      this.writer ??= await openReading(this.file, 'read-write');
+      await this.writer.run('BEGIN IMMEDIATE');
+      return true;
+    } catch (error) {
+      if (isBusy(error)) return false;
+      throw error;
     }
   }
 
