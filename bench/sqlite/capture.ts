@@ -14,7 +14,7 @@ import { uriOfFile } from '../../src/datastores/sqlite/source/databasePaths.js';
 import { createSqliteDatastore } from '../../src/datastores/sqlite/sqlite.js';
 import { plainOf } from '../../test/support/unpacked.js';
 import { benchDirectory } from './benchDirectory.js';
-import { quantile, ratios, spread } from './figures.js';
+import { meanRatio, quantile, ratios, spread } from './figures.js';
 import { Litestream, type Pace } from './litestream.js';
 import { runProgram, start, stop } from './program.js';
 import { Service } from './service.js';
@@ -22,7 +22,11 @@ import { Database } from './workload.js';
 
 const ROUNDS = Number(process.env.PITR_BENCH_ROUNDS ?? 5);
 const MODES = { full: 'commits, synchronous FULL', normal: 'commits, NORMAL', bulk: 'bulk, NORMAL' };
-const SECONDS = 2;
+const SECONDS = 3;
+/** What one has left to the disk and to the archive does not weigh on the next. */
+const REST_MS = 2_500;
+/** A service runs for months: what V8 compiles in its first seconds of log is no part of what it costs. */
+const WARM_UPS = 3;
 const COMMITS = 100;
 /** Litestream has found its database by then. */
 const START_MS = 1_500;
@@ -76,11 +80,11 @@ async function throughput(dir: string): Promise<void> {
     for (const [mode, title] of Object.entries(MODES)) {
       const rates: Record<string, number[]> = {};
       const names = Object.keys(contestants);
-      // A service runs for months: what V8 compiles in its first seconds of log is no part of what it costs.
-      await write(followed, mode);
+      for (let round = 0; round < WARM_UPS; round++) await write(followed, mode);
       for (let round = 0; round < ROUNDS; round++) {
         // In an order of its own each round: what one leaves to the disk must not always weigh on the same other.
         for (const name of shuffled(names)) {
+          await delay(REST_MS);
           rates[name] ??= [];
           rates[name].push((await contestants[name]?.(mode)) ?? 0);
         }
@@ -88,7 +92,7 @@ async function throughput(dir: string): Promise<void> {
       const { alone: base = [], ...others } = rates;
       rows[title] = { 'rows per second, alone': spread(base, 0) };
       for (const name of names.slice(1))
-        Object.assign(rows[title], { [name]: spread(ratios(others[name] ?? [], base)) });
+        Object.assign(rows[title], { [name]: meanRatio(ratios(others[name] ?? [], base)) });
     }
     console.log(`\nWhat the application writes: alone, and as ratios to it; ${ROUNDS} rounds of ${SECONDS} s`);
     console.table(rows);

@@ -7,7 +7,8 @@ import type { WalFollower } from '../follower/walFollower.js';
 
 /** How long a restart may compete for the write lock, ms. */
 export const lockPatienceMs = 200;
-const shortestPauseMs = 1000;
+/** Each restart locks the writers out for some milliseconds, in which the database file is synchronised. */
+const shortestPauseMs = 2000;
 const longestPauseMs = 60_000;
 
 export class RestartSchedule {
