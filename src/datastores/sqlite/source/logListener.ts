@@ -50,6 +50,7 @@ export class LogListener {
   stop(): void {
     this.watcher?.close();
     this.watcher = null;
+    this.busyness = 0;
   }
 
   /**
@@ -59,10 +60,7 @@ export class LogListener {
   looked(waitMs: number): boolean {
     this.busyness = Math.max(0, this.busyness + this.writes - calmWrites);
     this.writes = 0;
-    if (this.busyness >= busyWrites) {
-      this.busyness = 0;
-      this.stop();
-    }
+    if (this.busyness >= busyWrites) this.stop();
     if (this.listens || waitMs < listenAgainMs) return false;
     return this.listen();
   }
