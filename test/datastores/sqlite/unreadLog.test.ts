@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
 import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachPoint.js';
 import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
@@ -16,7 +17,7 @@ import { TestDatabase } from '../../support/sqliteDatabase.js';
 
 /** What is stopped at. */
 interface Inside {
-  pins: { movePin(): Promise<void> };
+  pins: { movePin(): Promise<void>; checkpoint(): Promise<boolean>; attempted(): number };
   reading: { read(...given: unknown[]): Promise<void> };
   writer: { flush(): Promise<void> };
 }
@@ -62,8 +63,8 @@ async function followed(t: TestContext): Promise<Followed> {
 }
 
 /** Does `first` before the next call of a step. */
-function before<K extends string>(
-  of: Record<K, (...given: never[]) => Promise<void>>,
+function before<K extends string, R>(
+  of: Record<K, (...given: never[]) => Promise<R>>,
   step: K,
   first: () => Promise<void>,
 ) {
@@ -115,7 +116,7 @@ test('log that was read and could not be saved stays protected, and nothing says
   before(inside.writer, 'flush', () => Promise.reject(full));
   await assert.rejects(follower.look(), { code: 'ENOSPC' });
   for (let n = 0; n < 10; n++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await delay(20);
     await follower.look();
     await follower.noteIfAtRest();
   }
@@ -127,4 +128,24 @@ test('log that was read and could not be saved stays protected, and nothing says
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 2]);
+});
+
+test('a program that is the first to copy the log is waited for, and the log restarted after it', async (t) => {
+  const { application, attach } = await followed(t);
+  const { follower, inside } = await attach();
+  await application.run("INSERT INTO t VALUES ('first')");
+  await follower.look();
+  await application.run('INSERT INTO t VALUES (randomblob(32 << 20))');
+  await follower.look();
+  let copied: Promise<unknown> = Promise.resolve();
+  before<'checkpoint', boolean>(inside.pins, 'checkpoint', async () => {
+    const attempted = inside.pins.attempted();
+    copied = application.all('PRAGMA wal_checkpoint(PASSIVE)');
+    for (let i = 0; inside.pins.attempted() === attempted && i < 1000; i++) await delay(1);
+  });
+  assert.equal(await follower.restart(1000), 'restarted');
+  await copied;
+  await application.run("INSERT INTO t VALUES ('second')");
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 3]);
 });

@@ -7,6 +7,7 @@
  * became visible after that look's `lo` (tLo) and before this one's `hi` (tHi).
  */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { WalHeader } from '../formats/walFormat.js';
 import type { LogState } from '../formats/walIndex.js';
 import type { MainFile } from '../source/mainFile.js';
@@ -23,6 +24,10 @@ import type { WalReading } from './walReading.js';
 const fenceLooks = 50;
 /** A look that is earlier than a time given before by more than this means that the clock was set back, µs. */
 const setBackMicros = 1_000_000;
+/** How often a restart asks whether another program has copied the log into the file; it may be about to begin for some of them. */
+const copyAsks = 250;
+const copyBeginAsks = 5;
+const copyAskMs = 4;
 /** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
 const idleTellMs = 10_000;
 
@@ -215,8 +220,7 @@ export class WalFollower {
       await this.notePin();
       // What is copied here would explain a foreign write from before it.
       await this.checkFiles();
-      await this.pins.checkpoint();
-      await this.look();
+      await this.copyBeside();
       if (this.soft) return 'restarted';
     }
     // Others write all the time; only locking them out for a moment makes the copy complete. What they write is read while
@@ -252,6 +256,21 @@ export class WalFollower {
     if (this.soft) return 'restarted';
     // It copied as far as it might, and no program can have written since: what kept it is a reader.
     return copying ? 'held by a reader' : 'others are busy';
+  }
+
+  /**
+   * Copies up to the pin, or waits for a program that does: one that commits tries it after each commit, and is likely to be
+   * the first where there are many.
+   */
+  private async copyBeside(): Promise<void> {
+    for (let asked = 1; !(await this.pins.checkpoint()); asked++) {
+      const copied = (await this.pins.state())?.copied ?? 0;
+      if (asked >= (this.pins.attempted() > copied ? copyAsks : copyBeginAsks)) break;
+      await delay(copyAskMs);
+      await this.look();
+      if (this.soft) return;
+    }
+    await this.look();
   }
 
   /** Before letting go of the source: everything into segments, and a note that all is at rest where it is. */
