@@ -24,9 +24,9 @@ import type { WalReading } from './walReading.js';
 const fenceLooks = 50;
 /** A look that is earlier than a time given before by more than this means that the clock was set back, µs. */
 const setBackMicros = 1_000_000;
-/** How often a restart asks whether another program has copied the log into the file; it may be about to begin for some of them. */
-const copyAsks = 250;
-const copyBeginAsks = 5;
+/** How long a restart waits for another program to copy the log into the file, for one to begin, and between two questions, ms. */
+const copyPatienceMs = 2000;
+const copyBeginMs = 20;
 const copyAskMs = 4;
 /** How often the coverage of a database at rest is told, ms; a fence tells it at once. */
 const idleTellMs = 10_000;
@@ -263,9 +263,11 @@ export class WalFollower {
    * the first where there are many.
    */
   private async copyBeside(): Promise<void> {
-    for (let asked = 1; !(await this.pins.checkpoint()); asked++) {
+    const began = performance.now();
+    while (!(await this.pins.checkpoint())) {
       const copied = (await this.pins.state())?.copied ?? 0;
-      if (asked >= (this.pins.attempted() > copied ? copyAsks : copyBeginAsks)) break;
+      const patienceMs = this.pins.attempted() > copied ? copyPatienceMs : copyBeginMs;
+      if (performance.now() - began >= patienceMs) break;
       await delay(copyAskMs);
       await this.look();
       if (this.soft) return;
