@@ -7,7 +7,7 @@ import type { WalFollower } from '../follower/walFollower.js';
 
 /** How long a restart may compete for the write lock, ms. */
 export const lockPatienceMs = 200;
-/** Each restart locks the writers out for some milliseconds, in which the database file is synchronised. */
+/** Each restart locks the writers out while the database file is synchronised: milliseconds, more where data is loaded in bulk. */
 const shortestPauseMs = 2000;
 const longestPauseMs = 60_000;
 

@@ -179,7 +179,7 @@ export class WalFollower {
     await this.look();
     const target = this.writer.axis;
     for (let i = 0; i < fenceLooks && this.writer.coveredTo < target; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await delay(1);
       await this.look();
     }
     // By less than a second set back, the clock has not caught up by now.
@@ -281,7 +281,7 @@ export class WalFollower {
     await this.restart(patienceMs);
     await this.fence();
     for (let i = 0; this.soft && i < 10 && !(await this.noteRest()); i++) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await delay(10);
     }
   }
 
