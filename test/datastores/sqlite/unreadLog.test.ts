@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -12,12 +13,13 @@ import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachP
 import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
 import type { WalFollower } from '../../../src/datastores/sqlite/follower/walFollower.js';
 import { BrokenLog } from '../../../src/datastores/sqlite/source/walFile.js';
+import type { WalPins } from '../../../src/datastores/sqlite/source/walPins.js';
 import { scratchDir } from '../../support/scratch.js';
 import { TestDatabase } from '../../support/sqliteDatabase.js';
 
 /** What is stopped at. */
 interface Inside {
-  pins: { movePin(): Promise<void>; checkpoint(): Promise<boolean>; attempted(): number };
+  pins: Pick<WalPins, 'movePin' | 'checkpoint' | 'state' | 'copyBegunBeyond'>;
   reading: { read(...given: unknown[]): Promise<void> };
   writer: { flush(): Promise<void> };
 }
@@ -57,7 +59,7 @@ async function followed(t: TestContext): Promise<Followed> {
       t.after(() => follower.close().catch(() => {}));
       await beforeLook();
       await follower.look();
-      return { follower, inside: follower as unknown as Inside };
+      return { follower, inside: (follower as unknown as { followed: Inside }).followed };
     },
   };
 }
@@ -81,7 +83,7 @@ async function letGoBeforeTheSecond(t: TestContext): Promise<Followed & { from: 
   const world = await followed(t);
   const { follower, inside } = await world.attach();
   await world.application.run("INSERT INTO t VALUES ('first')");
-  before(inside.pins, 'movePin', () => world.application.run("INSERT INTO t VALUES ('second')"));
+  before<'movePin', void>(inside.pins, 'movePin', () => world.application.run("INSERT INTO t VALUES ('second')"));
   await follower.look();
   await world.application.run('PRAGMA wal_checkpoint(PASSIVE)');
   before(inside.reading, 'read', () => Promise.reject(new Error('it cannot be read')));
@@ -139,13 +141,22 @@ test('a program that is the first to copy the log is waited for, and the log res
   await follower.look();
   let copied: Promise<unknown> = Promise.resolve();
   before<'checkpoint', boolean>(inside.pins, 'checkpoint', async () => {
-    const attempted = inside.pins.attempted();
+    const { copied: before = 0 } = (await inside.pins.state()) ?? {};
     copied = application.all('PRAGMA wal_checkpoint(PASSIVE)');
-    for (let i = 0; inside.pins.attempted() === attempted && i < 1000; i++) await delay(1);
+    for (let i = 0; !inside.pins.copyBegunBeyond(before) && i < 1000; i++) await delay(1);
   });
   assert.equal(await follower.restart(1000), 'restarted');
   await copied;
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 3]);
+});
+
+test('a log that something else emptied under a firm pin ends the generation, also where nothing is committed after it', async (t) => {
+  const { application, spool, attach } = await followed(t);
+  const { follower } = await attach();
+  await application.run("INSERT INTO t VALUES ('first')");
+  await follower.look();
+  await truncate(path.join(spool, 'a.db-wal'), 0);
+  await assert.rejects(follower.onSlowPoll(), BrokenLog);
 });

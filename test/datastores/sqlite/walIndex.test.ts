@@ -4,7 +4,9 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { WalIndex } from '../../../src/datastores/sqlite/formats/walIndex.js';
+import { WalFile } from '../../../src/datastores/sqlite/source/walFile.js';
 import { scratchDir } from '../../support/scratch.js';
+import { TestDatabase } from '../../support/sqliteDatabase.js';
 import { holding } from '../../support/sqliteHistory.js';
 import { ask, start } from '../../support/sqlitePrograms.js';
 
@@ -23,12 +25,15 @@ async function held(t: TestContext) {
       'PRAGMA busy_timeout=50',
       `PRAGMA wal_checkpoint=${how}`,
     );
-    return { frames: row?.log, copied: row?.checkpointed };
+    const log = new WalFile(`${file}-wal`);
+    const header = await log.header();
+    await log.close();
+    return { frames: row?.log, copied: row?.checkpointed, salt1: header?.salt1, salt2: header?.salt2 };
   };
   return { file, index, asked };
 }
 
-test('says what SQLite says, after commits and checkpoints of all kinds', async (t) => {
+test('says what SQLite and the log say, after commits and checkpoints of all kinds', async (t) => {
   const { file, index, asked } = await held(t);
   const rows = ['PRAGMA wal_autocheckpoint=0', 'INSERT INTO data (text) VALUES (hex(randomblob(9000)))'];
   for (let i = 0; i < 3; i++) {
@@ -41,8 +46,29 @@ test('says what SQLite says, after commits and checkpoints of all kinds', async 
     await ask(t, 'run', file, ...rows);
     await asked(how).catch(() => {});
     assert.deepEqual(index.state(), await asked(), how);
-    assert.equal(index.attempted(), index.state()?.copied, 'what was begun has ended');
+    const copied = index.state()?.copied ?? 0;
+    assert.ok(index.copyBegunBeyond(copied - 1));
+    assert.ok(!index.copyBegunBeyond(copied), 'what was begun has ended');
   }
+});
+
+test('tells a restarted log by its salts from the first commit on', async (t) => {
+  const file = path.join(await scratchDir(t), 'a.db');
+  const application = await TestDatabase.open(file);
+  t.after(() => application.close());
+  await application.run('PRAGMA journal_mode=WAL; CREATE TABLE data (text)');
+  const index = new WalIndex(`${file}-shm`);
+  t.after(() => index.close());
+  const log = new WalFile(`${file}-wal`);
+  t.after(() => log.close());
+  const first = index.state();
+  await application.all('PRAGMA wal_checkpoint(PASSIVE)');
+  await application.run("INSERT INTO data VALUES ('a')");
+  const state = index.state();
+  const header = await log.header();
+  assert.ok(first && state && header);
+  assert.equal(state.salt1, first.salt1 + 1);
+  assert.deepEqual([state.salt1, state.salt2], [header.salt1, header.salt2]);
 });
 
 test('is asked while others commit: the count only grows, and ends with what SQLite says', async (t) => {
@@ -77,7 +103,7 @@ test('leaves it to SQLite where the index is missing, half written, damaged, or 
   const { file } = await held(t);
   const copy = path.join(path.dirname(file), 'copy-shm');
   assert.equal(new WalIndex(copy).state(), null);
-  assert.equal(new WalIndex(copy).attempted(), 0);
+  assert.equal(new WalIndex(copy).copyBegunBeyond(0), false);
   await copyFile(`${file}-shm`, copy);
   const whole = await readFile(copy);
   const stateOf = async (change: (bytes: Buffer) => Buffer | undefined) => {

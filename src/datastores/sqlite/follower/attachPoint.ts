@@ -4,7 +4,15 @@
  */
 import { Fault } from '../../../errors.js';
 import type { Continuation } from '../formats/continuation.js';
-import { frameBytes, frameDbPages, runningSum, sumSoFar, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import {
+  frameBytes,
+  frameDbPages,
+  runningSum,
+  sameLife,
+  sumSoFar,
+  type WalHeader,
+  type WalSum,
+} from '../formats/walFormat.js';
 import { type FileMark, isAsNoted, markOf } from '../source/mainFile.js';
 import { BrokenLog, type WalFile } from '../source/walFile.js';
 import type { WalPins } from '../source/walPins.js';
@@ -30,9 +38,6 @@ export interface AttachPoint {
   /** Frames of it that are captured or need not be, and the checksum after them. */
   frames: number;
   sum: WalSum;
-  /** See walPins. */
-  soft: boolean;
-  logFrames: number;
   /** Frames of the log that were copied before the file was marked, at least. */
   copied: number;
   file: FileMark;
@@ -55,9 +60,8 @@ export async function attachPoint(
   pins: WalPins,
   wal: WalFile,
 ): Promise<AttachPoint> {
-  await pins.pin();
+  const state = await pins.pin();
   const { journalMode, pageSize, dbPages } = await pins.settings();
-  const state = await pins.state();
   if (journalMode !== 'wal' || !state) {
     throw new Fault('DATASTORE_UNAVAILABLE', `The database is in journal mode ${journalMode}, not in WAL mode`, {
       hint: 'Run PRAGMA journal_mode=WAL on it; capture goes on by itself.',
@@ -66,10 +70,11 @@ export async function attachPoint(
   // Also where it is empty: from now on it must be this file.
   const header = await wal.header();
   const epoch = state.frames > 0 ? header : null;
-  if (state.frames > 0 && !epoch) throw new Error('the header of the write-ahead log is damaged');
+  if (state.frames > 0 && !(epoch && sameLife(epoch, state)))
+    throw new Error('the header of the write-ahead log is damaged');
   const file = markOf(request.file);
-  const { frames: logFrames, copied } = state;
-  const found = { pageSize, dbPages, epoch, soft: copied === logFrames, logFrames, copied, file };
+  const { copied } = state;
+  const found = { pageSize, dbPages, epoch, copied, file };
   let reason = gap ?? (known ? (unwatched ?? lostLog) : 'The capture of this database began.');
 
   if (known && gap === null) {
@@ -78,17 +83,14 @@ export async function attachPoint(
     const continuation = known.continuation ?? rest?.continuation ?? null;
     const place = { generation, ordinal, seenLo: coveredTo, newStretch: null };
     const axis = Math.max(coveredTo, continuation?.axis ?? 0);
-    const sameLife = epoch !== null && epoch.salt1 === continuation?.salt1 && epoch.salt2 === continuation.salt2;
-    if (sameLife) {
+    if (epoch && continuation && sameLife(epoch, continuation)) {
       const commits = await commitsBefore(wal, epoch, continuation, state.frames);
       // The log goes on, but it must also still lie over the same file.
       if (commits !== null && !(await isAsNoted(request.spool, generation, file))) reason = otherFile;
       else if (commits !== null) {
         const { frames, sum } = continuation;
-        // A pin that was taken when all was copied lets a writer restart the log. Where some of it is not read yet, that
-        // would lose it, so nobody may call the pin soft.
-        const soft = found.soft && frames === logFrames;
-        return { ...found, ...place, soft, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
+        if (frames < state.frames) pins.missesSome();
+        return { ...found, ...place, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
       }
     } else if (rest && (epoch === null || copied === 0)) {
       // Nothing was copied out of any log since all that is captured was in the file: this life is the first since.
@@ -102,7 +104,7 @@ export async function attachPoint(
   const start = { ...found, generation, ordinal: 0, epochStart: 0, seenLo: 0, axis, newStretch };
   // What the database file holds already needs no log; anything else is read from the log's first frame on, so that
   // a copy of the file and the log fit together.
-  if (!found.soft || !epoch) return { ...start, frames: 0, sum: epoch?.sum ?? { a: 0, b: 0 } };
+  if (!pins.soft || !epoch) return { ...start, frames: 0, sum: epoch?.sum ?? { a: 0, b: 0 } };
   return { ...start, frames: state.frames, sum: await wal.sumAfter(epoch, state.frames) };
 }
 

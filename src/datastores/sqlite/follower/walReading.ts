@@ -1,6 +1,15 @@
 /** The place in a log up to which it was read, and reading on from there: every frame proved and put into segments. */
 
-import { frameBytes, frameDbPages, frameSum, runningSum, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import {
+  frameBytes,
+  frameDbPages,
+  frameSum,
+  type LogLife,
+  runningSum,
+  sameLife,
+  type WalHeader,
+  type WalSum,
+} from '../formats/walFormat.js';
 import type { LogState } from '../formats/walIndex.js';
 import { BrokenLog, type WalFile } from '../source/walFile.js';
 import type { AttachPoint } from './attachPoint.js';
@@ -35,19 +44,19 @@ export class WalReading {
     return this.frames * frameBytes(this.pageSize);
   }
 
-  /** Of a log of so many frames what was not read; all of it where it is shorter, for then it was restarted. */
-  bytesAfter(frames: number): number {
-    return (frames < this.frames ? frames : frames - this.frames) * frameBytes(this.pageSize);
+  /** What of a log was not read. */
+  unreadBytes(state: LogState): number {
+    return (this.isOf(state) ? state.frames - this.frames : state.frames) * frameBytes(this.pageSize);
   }
 
-  /** Whether a header is that of the life that is read. */
-  isOf(header: WalHeader): boolean {
-    return header.salt1 === this.epoch?.salt1 && header.salt2 === this.epoch.salt2;
+  /** Whether a log is in the life that is read. */
+  isOf(log: LogLife): boolean {
+    return this.epoch !== null && sameLife(this.epoch, log);
   }
 
   /** Whether all that was read of this life is in the database file. */
   allCopied(state: LogState): boolean {
-    return this.epoch !== null && state.copied === this.frames;
+    return this.isOf(state) && state.copied === this.frames;
   }
 
   /** The log was restarted under a soft pin. @throws BrokenLog unless that is known to have lost nothing */

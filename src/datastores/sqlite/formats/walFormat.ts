@@ -17,16 +17,23 @@ export interface WalSum {
   b: number;
 }
 
-export interface WalHeader {
+/** What tells the log between two restarts from any other: the first salt rises by one with each, the second is random. */
+export interface LogLife {
+  salt1: number;
+  salt2: number;
+}
+
+export function sameLife(a: LogLife, b: LogLife): boolean {
+  return a.salt1 === b.salt1 && a.salt2 === b.salt2;
+}
+
+export interface WalHeader extends LogLife {
   /** In which byte order the checksum reads its 32-bit words; everything else in a WAL is big-endian. */
   bigEndian: boolean;
   /** Bytes; a power of two from 512 to 65536. */
   pageSize: number;
   /** How often the log had been restarted when this header was written. */
   checkpoints: number;
-  /** The first salt rises by one with each restart, the second is random. */
-  salt1: number;
-  salt2: number;
   sum: WalSum;
 }
 
@@ -95,11 +102,9 @@ export function parseWalHeader(bytes: Buffer): WalHeader | null {
 }
 
 /** What a frame must fit: the log it belongs to. */
-export interface WalIdentity {
+export interface WalIdentity extends LogLife {
   bigEndian: boolean;
   pageSize: number;
-  salt1: number;
-  salt2: number;
 }
 
 /** Number of the page in the frame at `at`. */

@@ -7,10 +7,10 @@
  * file: it stays open from the first question on, until every connection of this process is closed.
  */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { addToSum, hostIsBigEndian, runningSum, sumSoFar } from './walFormat.js';
+import { addToSum, hostIsBigEndian, type LogLife, runningSum, sumSoFar } from './walFormat.js';
 
-/** What SQLite says of the log. */
-export interface LogState {
+/** What SQLite says of the log. The salts mean nothing where it has no frame. */
+export interface LogState extends LogLife {
   /** Frames of committed transactions in the log; a commit is visible to others exactly when it is counted here. */
   frames: number;
   /** How many of them are in the database file. */
@@ -25,15 +25,17 @@ const sumOfHeader = 10;
 const copied = 2 * headerNumbers;
 const attempted = copied + 8;
 const allNumbers = attempted + 2;
-/** Of the first header, in bytes. */
+/** Of the first header, in bytes; the salts are as the log's own header has them. */
 const initialized = 12;
+const salt1 = 32;
+const salt2 = 36;
 
 export class WalIndex {
   private descriptor: number | null = null;
   /** Which file that is. */
   private opened: { dev: number; ino: number } | null = null;
   private readonly numbers = new Uint32Array(allNumbers);
-  private readonly bytes = new Uint8Array(this.numbers.buffer);
+  private readonly bytes = Buffer.from(this.numbers.buffer);
 
   constructor(private readonly file: string) {}
 
@@ -50,15 +52,20 @@ export class WalIndex {
     addToSum(running, this.bytes, 0, 4 * sumOfHeader, hostIsBigEndian);
     const sum = sumSoFar(running);
     if (sum.a !== numbers[sumOfHeader] || sum.b !== numbers[sumOfHeader + 1]) return null;
-    return { frames: numbers[frames] ?? 0, copied: numbers[copied] ?? 0 };
+    return {
+      frames: numbers[frames] ?? 0,
+      copied: numbers[copied] ?? 0,
+      salt1: this.bytes.readUInt32BE(salt1),
+      salt2: this.bytes.readUInt32BE(salt2),
+    };
   }
 
   /**
-   * How many frames of the log's present life the last checkpoint set out to have copied, which it says before it copies
-   * the first one. More than are copied while one runs, and after it died in the middle.
+   * Whether the last checkpoint of the log's present life set out to copy more than its first `frames` frames, which it says
+   * before it copies the first one. So with the number of copied frames: one runs, or died in the middle.
    */
-  attempted(): number {
-    return this.read() ? (this.numbers[attempted] ?? 0) : 0;
+  copyBegunBeyond(frames: number): boolean {
+    return this.read() && (this.numbers[attempted] ?? 0) > frames;
   }
 
   /** Whether programs that open the database now share this file; true also where it was not asked yet. */

@@ -7,8 +7,8 @@ import { type BigIntStats, statSync } from 'node:fs';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { LogState } from '../formats/walIndex.js';
 import { BrokenLog } from './walFile.js';
+import type { WalPins } from './walPins.js';
 
 /** What identifies the content of a file as far as the filesystem tells; decimal text, to be kept as JSON. */
 export interface FileMark {
@@ -60,15 +60,6 @@ export function isSettled(mark: FileMark): boolean {
 const checkpointLooks = 10;
 const checkpointLookMs = 2;
 
-/** What a check asks of the log. */
-export interface CheckedLog {
-  state(): Promise<LogState | null>;
-  /** How many frames the checkpoint that began last set out to have copied. */
-  attempted(): number;
-  /** That nobody else is copying; copies what it can itself. */
-  idle(): Promise<boolean>;
-}
-
 export class MainFile {
   private noted: FileMark | null = null;
 
@@ -83,40 +74,40 @@ export class MainFile {
   ) {}
 
   /**
-   * Proves that only checkpoints wrote since the last call; `before` is a state asked for before the call. Where nothing can
-   * be copied (`soft`, see walPins) nothing may have been written at all. Elsewhere a checkpoint that runs just now is given
-   * time, and one that died with its program in the middle is finished.
+   * Proves that only checkpoints wrote since the last call; `copied` frames of the log were counted as copied before the call.
+   * Under a soft pin nothing can be copied, so that nothing may have been written at all. Elsewhere a checkpoint that runs
+   * just now is given time, and one that died with its program in the middle is finished.
    *
    * What this cannot tell is a foreign write between two calls with a checkpoint between them, too.
    * @throws BrokenLog
    */
-  async check(before: LogState, soft: boolean, log: CheckedLog): Promise<void> {
+  async check(copied: number, pins: WalPins): Promise<void> {
     const now = markOf(this.file);
     if (now.inode !== this.mark.inode) throw new BrokenLog('the database file was replaced by another one');
     const written = now.modifiedNanos !== this.mark.modifiedNanos || now.size !== this.mark.size;
-    if (written && before.copied <= this.copied) {
-      const explained = await this.explained(soft, log);
+    if (written && copied <= this.copied) {
+      const explained = await this.explained(pins);
       // The next call decides when a checkpoint is in the middle of its work.
       if (explained === null) return;
       if (!explained) throw new BrokenLog('the database file was written to by something that is not SQLite');
     }
     if (!sameContent(now, this.mark)) this.mark = now;
-    this.copied = before.copied;
+    this.copied = copied;
   }
 
   /** Whether a checkpoint is what wrote to the file; null while one may be running. */
-  private async explained(soft: boolean, log: CheckedLog): Promise<boolean | null> {
-    const counted = async () => ((await log.state())?.copied ?? 0) > this.copied;
+  private async explained(pins: WalPins): Promise<boolean | null> {
+    const counted = async () => ((await pins.state())?.copied ?? 0) > this.copied;
     if (await counted()) return true;
-    if (soft) return false;
+    if (pins.soft) return false;
     // A checkpoint is counted when all of it is written and synchronised, so one that runs is likely to be seen to end here.
     for (let i = 0; i < checkpointLooks; i++) {
       await delay(checkpointLookMs);
       if (await counted()) return true;
     }
-    // The question copies too, so that from here on the count proves nothing.
-    const begun = log.attempted() > this.copied;
-    return (await log.idle()) ? begun : null;
+    // From here on the count proves nothing, since this copies too. Where another program does, it cannot.
+    const begun = pins.copyBegunBeyond(this.copied);
+    return (await pins.checkpoint()) ? begun : null;
   }
 
   /** The log has a new life, of which nothing is copied. */

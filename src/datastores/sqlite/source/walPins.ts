@@ -15,8 +15,14 @@ import { Connection, fileUri, isBusy } from './connection.js';
 const cachedPages = 2;
 /** Some two milliseconds of them. */
 const triesAtOnce = 16;
+/** Ten milliseconds apart. */
+const stateAttempts = 100;
 
 export class WalPins {
+  /** Whether the log may be restarted once under the present pin. */
+  soft = false;
+  /** The pin reads at most at this frame of the log: what follows cannot have been copied. */
+  readsUpTo = 0;
   private writer: Connection | null = null;
   private current = 0;
   private pinned = [false, false];
@@ -44,7 +50,17 @@ export class WalPins {
 
   /** Without touching anything. Null where the database is not in WAL mode. */
   async state(): Promise<LogState | null> {
-    return this.index.state() ?? (await this.askedState());
+    for (let attempt = 1; ; attempt++) {
+      const state = this.index.state();
+      if (state) return state;
+      // SQLite itself rebuilds the wal-index where it has to; `NOOP` takes no lock.
+      const [answer] = await (await this.asking()).all('PRAGMA wal_checkpoint=NOOP');
+      const busy = answer?.busy !== 0;
+      if (!busy && Number(answer?.log) < 0) return null;
+      if (attempt === stateAttempts) throw new Error('the state of the log could not be read for a second');
+      // Busy means that a process is rebuilding it: a matter of milliseconds. Otherwise one was just writing to it.
+      if (busy || attempt > 1) await delay(10);
+    }
   }
 
   /**
@@ -53,17 +69,6 @@ export class WalPins {
    */
   bind(): boolean {
     return this.index.sameFile();
-  }
-
-  /** Asks SQLite, which rebuilds the wal-index where it has to; `NOOP` takes no lock. */
-  private async askedState(): Promise<LogState | null> {
-    for (let attempt = 1; ; attempt++) {
-      const answer = logState(await (await this.asking()).all('PRAGMA wal_checkpoint=NOOP'));
-      // Busy means that a process is rebuilding the wal-index: a matter of milliseconds.
-      if (answer !== 'busy') return answer;
-      if (attempt === 100) throw new Error('SQLite could not read the state of the log for a second');
-      await delay(10);
-    }
   }
 
   /**
@@ -75,9 +80,9 @@ export class WalPins {
     return answer?.busy === 0;
   }
 
-  /** How many frames the checkpoint that began last set out to have copied, whatever became of it. */
-  attempted(): number {
-    return this.index.attempted();
+  /** See walIndex. */
+  copyBegunBeyond(frames: number): boolean {
+    return this.index.copyBegunBeyond(frames);
   }
 
   async settings(): Promise<{ journalMode: string; pageSize: number; dbPages: number }> {
@@ -119,35 +124,72 @@ export class WalPins {
     await this.writer?.run('ROLLBACK');
   }
 
-  /** Takes a new pin at the newest commit and lets the old one go afterwards, so that there is always one. */
+  /** Takes the first pin, under the write lock, and answers with the log that it reads. */
+  async pin(): Promise<LogState | null> {
+    await this.begin(this.current);
+    const state = await this.state();
+    this.readsUpTo = state?.frames ?? 0;
+    this.soft = state !== null && state.copied === state.frames;
+    return state;
+  }
+
+  /**
+   * Some of the log was not read when its pin was taken, which may be soft: it has to be taken for a firm one, since a
+   * restart would lose what was not read.
+   */
+  missesSome(): void {
+    this.soft = false;
+  }
+
+  /**
+   * Takes a new pin at the newest commit and lets the old one go afterwards, so that there is always one. To be called where
+   * the log has frames that no one can have copied under the present pin: then the new one reads at a place in the log too,
+   * and is firm.
+   */
   async movePin(): Promise<void> {
     const next = 1 - this.current;
     await this.begin(next);
     await this.end(this.current);
     this.current = next;
+    this.soft = false;
+    this.readsUpTo = (await this.state())?.frames ?? 0;
   }
 
   /**
-   * Takes a second pin and asks for the state of the log. Where `decide` likes it the new pin replaces the old one,
-   * otherwise it is let go.
+   * Exchanges the firm pin for a soft one if all of the log is read, which is so of its first `framesRead` frames, and copied:
+   * then the next writer may restart the log. No lock is needed. The firm pin keeps this life of the log going until the
+   * new pin is there; if all is still read and copied then, the new pin reads the file alone and nothing beyond it has
+   * been or can be copied. What a writer adds in between continues this life, and is not copied, so it cannot be
+   * overwritten.
    */
-  async tryPin(decide: (state: LogState | null) => boolean): Promise<boolean> {
+  async soften(framesRead: number): Promise<boolean> {
     const next = 1 - this.current;
     await this.begin(next);
-    const liked = decide(await this.state());
-    await this.end(liked ? this.current : next);
-    if (liked) this.current = next;
-    return liked;
+    const state = await this.state();
+    const all = state?.frames === framesRead && state.copied === framesRead;
+    await this.end(all ? this.current : next);
+    if (!all) return false;
+    this.current = next;
+    this.soft = true;
+    this.readsUpTo = framesRead;
+    return true;
   }
 
-  /** Lets go of every pin; only sensible under the write lock. */
-  async releasePins(): Promise<void> {
+  /**
+   * Copies all of the log that other readers allow to, and takes the pin anew. Under the write lock nobody can restart the
+   * log in between.
+   */
+  async copyAndPin(): Promise<{ state: LogState | null; othersCopy: boolean }> {
     await this.end(0);
     await this.end(1);
-  }
-
-  async pin(): Promise<void> {
-    await this.begin(this.current);
+    let othersCopy = true;
+    let state: LogState | null;
+    try {
+      othersCopy = !(await this.checkpoint());
+    } finally {
+      state = await this.pin();
+    }
+    return { state, othersCopy };
   }
 
   /** The pins go last, see open. */
@@ -211,10 +253,4 @@ async function openReading(file: string, mode: 'read-only' | 'read-write'): Prom
     await connection.close();
     throw error;
   }
-}
-
-function logState(rows: Record<string, unknown>[]): LogState | 'busy' | null {
-  const row = rows[0] as { busy: number; log: number; checkpointed: number } | undefined;
-  if (row && row.log >= 0) return { frames: row.log, copied: row.checkpointed };
-  return row?.busy ? 'busy' : null;
 }
