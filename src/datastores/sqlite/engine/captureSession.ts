@@ -120,7 +120,7 @@ export class CaptureSession {
   }
 
   private async run(): Promise<void> {
-    const { pauseMs, restartBytes, idleRestartBytes } = this.request.tuning;
+    const { pauseMs } = this.request.tuning;
     let prepared = false;
     while (!this.stopping) {
       await this.exclusive(async () => {
@@ -152,7 +152,7 @@ export class CaptureSession {
       // What was heard of during the turn sets the wait back, and is looked at first.
       const heard = this.wait <= pauseMs;
       if (this.spoolIsFull || this.pace === 'is held') await this.pause.wait(fullRetryMs);
-      else if (!heard && this.listener.listens && this.follower?.atRest(Math.min(restartBytes, idleRestartBytes)))
+      else if (!heard && this.listener.listens && this.follower?.atRest(this.restarts.dueBytes(true)))
         await this.rest(this.follower);
       else await this.pause.wait(this.follower ? this.wait : this.pace === 'let go' ? longestRetryMs : this.retryMs);
     }
@@ -165,7 +165,7 @@ export class CaptureSession {
   }
 
   private async turn(follower: WalFollower): Promise<void> {
-    const { pauseMs, busyPauseMs, pollMs, restartBytes, idleRestartBytes } = this.request.tuning;
+    const { pauseMs, busyPauseMs, pollMs } = this.request.tuning;
     const quiet = follower.glance();
     const found = !quiet && (await follower.look());
     const now = performance.now();
@@ -178,7 +178,7 @@ export class CaptureSession {
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
-    if (follower.restartable(idle ? idleRestartBytes : restartBytes)) await this.restarts.attempt(follower, now);
+    if (follower.restartable(this.restarts.dueBytes(idle))) await this.restarts.attempt(follower, now);
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
       if (quiet) follower.tellCoverage();

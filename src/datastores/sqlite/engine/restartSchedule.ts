@@ -25,6 +25,12 @@ export class RestartSchedule {
     private readonly emit: (event: SessionEvent) => void,
   ) {}
 
+  /** How large a log is to be restarted, bytes. */
+  dueBytes(idle: boolean): number {
+    const { restartBytes, idleRestartBytes } = this.tuning;
+    return idle ? Math.min(restartBytes, idleRestartBytes) : restartBytes;
+  }
+
   /** Tries if it is time. */
   async attempt(follower: WalFollower, now: number): Promise<void> {
     if (now < this.nextAt) return;

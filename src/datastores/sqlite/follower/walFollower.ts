@@ -36,8 +36,8 @@ export class WalFollower {
   }
 
   /** Nothing is left to do until something happens, and a glance tells whether it does. */
-  atRest(idleRestartBytes: number): boolean {
-    return this.rests.isQuiet && !this.followed.writer.hasOpenSegment && !this.restartable(idleRestartBytes);
+  atRest(restartBytes: number): boolean {
+    return this.rests.isQuiet && !this.followed.writer.hasOpenSegment && !this.restartable(restartBytes);
   }
 
   /**
