@@ -88,7 +88,7 @@ interface LogFacts extends Omit<PlanningFacts, 'now'> {
 interface FoundCut {
   cut: Cut;
   stretch: StretchRecord;
-  /** The base must have been consistent by then; null where a position was asked for. */
+  /** The base must have been consistent by then; null where a position decides. */
   before: Instant | null;
   facts: PlanningFacts;
 }
@@ -144,6 +144,11 @@ async function cutAtInstant(
   const at = pointInTime ?? to;
   const stretch = facts.stretches.find(({ id }) => id === stretchId);
   if (!stretch) throw new Fault('INTERNAL', `no stretch ${stretchId}`);
+  const end: LogPosition = { stretch: stretch.name, ordinal: stretch.lastOrdinal, text: stretch.lastText };
+  // The window's end as an instant may leave out what is archived: commits whose times a later one could still come before,
+  // and everything behind a commit of a moment at which the source's clock was ahead.
+  if (pointInTime === null && candidateStarts({ cut: end, stretchId, before: null }, facts).length > 0)
+    return { cut: await cutIn(options, datastore, stretch, end, facts), stretch, before: null, facts };
   const { read } = options.catalog;
   const next = await read.firstSegmentCommittedAfter(stretchId, at);
   const last = await read.lastSegmentWithCommitUpTo(stretchId, next?.after ?? stretch.lastOrdinal);
@@ -152,8 +157,7 @@ async function cutAtInstant(
   const boundary = next && !lost(next) ? next : null;
   const before = last && !lost(last) ? last : null;
   if (next && !boundary && (!last || next.firstCommitAt === null || at >= next.firstCommitAt)) throw lostLog(next);
-  const end = next && last ? { ordinal: last.last, text: last.lastText } : endOf(stretch);
-  const alone: LogPosition = { stretch: stretch.name, ...end };
+  const alone = next && last ? { stretch: stretch.name, ordinal: last.last, text: last.lastText } : end;
   const cut = await locate(options, datastore, { at }, { before, boundary, stretch: stretch.name }, alone);
   const firstDroppedAt = cut.firstDroppedAt ?? next?.firstCommitAt ?? null;
   return { cut: { ...cut, firstDroppedAt }, stretch, before: at, facts };
@@ -182,6 +186,16 @@ async function cutAtPosition(
   }
   const position = { ...asked, stretch: stretch.name };
   if (position.ordinal > stretch.lastOrdinal) throw refusalOfLatePosition(stretch.lastText, facts);
+  return { cut: await cutIn(options, datastore, stretch, position, facts), stretch, before: null, facts };
+}
+
+async function cutIn(
+  options: PlanningOptions,
+  datastore: Datastore,
+  stretch: StretchRecord,
+  position: LogPosition,
+  facts: PlanningFacts,
+): Promise<Cut> {
   const { read } = options.catalog;
   const lost = lostIn(facts, stretch.id);
   let [before, boundary] = await Promise.all([
@@ -197,7 +211,7 @@ async function cutAtPosition(
   const commits = before && (await read.lastSegmentWithCommitUpTo(stretch.id, before.after));
   const earlier = commits && !lost(commits) ? commits : null;
   const around = { before, boundary, earlier, stretch: stretch.name };
-  return { cut: await locate(options, datastore, { position }, around, position), stretch, before: null, facts };
+  return locate(options, datastore, { position }, around, position);
 }
 
 /**
@@ -238,10 +252,6 @@ function lostLog({ object }: SegmentRecord): Fault {
     hint: 'Choose an instant in one of recoveryWindows.',
     details: { object: object.key },
   });
-}
-
-function endOf({ lastOrdinal, lastText }: StretchRecord): Pick<LogPosition, 'ordinal' | 'text'> {
-  return { ordinal: lastOrdinal, text: lastText };
 }
 
 /** @throws Fault VERSION_MISMATCH where what restores the base is not installed; better now than in the first step */
