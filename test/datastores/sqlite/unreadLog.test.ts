@@ -160,3 +160,20 @@ test('a log that something else emptied under a firm pin ends the generation, al
   await truncate(path.join(spool, 'a.db-wal'), 0);
   await assert.rejects(follower.onSlowPoll(), BrokenLog);
 });
+
+test('what is committed under a soft pin is read also where something else has spoilt the header of the log', async (t) => {
+  const { application, spool, attach } = await followed(t);
+  const { follower } = await attach();
+  await application.run("INSERT INTO t VALUES ('first')");
+  await follower.look();
+  // It keeps the next writer from restarting the log.
+  const reader = await TestDatabase.open(path.join(spool, 'a.db'));
+  t.after(() => reader.close());
+  await reader.run('BEGIN; SELECT * FROM t');
+  await application.run('PRAGMA wal_checkpoint(PASSIVE)');
+  await follower.look();
+  await truncate(path.join(spool, 'a.db-wal'), 0);
+  await application.run("INSERT INTO t VALUES ('second')");
+  await follower.look();
+  assert.equal((await follower.abandon()).ordinal, 2);
+});
