@@ -1,13 +1,15 @@
 /** A capture that is interrupted in every way: it goes on without a gap where the log allows it, and says so where not. */
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
-import { readdir, rename, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { isSettled, markOf } from '../../../src/datastores/sqlite/source/mainFile.js';
 import { Fault } from '../../../src/errors.js';
 import { instant } from '../../../src/instant.js';
 import { scratchDir } from '../../support/scratch.js';
-import { sqliteBench } from '../../support/sqliteBench.js';
+import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
+import { TestDatabase } from '../../support/sqliteDatabase.js';
 import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';
 import { ask, until } from '../../support/sqlitePrograms.js';
 
@@ -220,5 +222,84 @@ test('a time that nobody watched is told, and every transaction in it stays reac
   assert.equal(bench.archive.holes[0]?.from, longAgo);
   await reader.release();
   await assertNewestIsExact(t, bench, capture, 'after');
+  await capture.stop();
+});
+
+/** What the note of rest would say of the file if its time of change had been lost with the machine's power. */
+async function forgetChange(bench: SqliteBench): Promise<void> {
+  const note = path.join(bench.instance.home, 'log-spool', 'rest.json');
+  const rest = JSON.parse(await readFile(note, 'utf8'));
+  assert.ok(typeof rest.boot === 'string');
+  const file = markOf(bench.file);
+  await writeFile(note, JSON.stringify({ ...rest, boot: 'another run of the machine', file }));
+}
+
+for (const [what, sql, stretches] of [
+  ['the log goes on', ['PRAGMA wal_autocheckpoint=0', 'UPDATE data SET owner = owner + 1'], ['1']],
+  [
+    'the log was copied and restarted',
+    ['UPDATE data SET owner = owner + 1', 'PRAGMA wal_checkpoint', 'UPDATE data SET owner = owner + 1'],
+    ['1', '2'],
+  ],
+  [
+    'the log was copied and emptied',
+    ['UPDATE data SET owner = owner + 1', 'PRAGMA wal_checkpoint(TRUNCATE)'],
+    ['1', '2'],
+  ],
+] as const) {
+  test(`after a loss of power that took the file's time of change: ${what}`, async (t) => {
+    const dir = await scratchDir(t);
+    const bench = await sqliteBench(t, dir);
+    let capture = await bench.capture();
+    await bench.backup(capture, 'base');
+    await committed(t, bench, dir, 'a');
+    await capture.stop();
+    const application = await TestDatabase.open(bench.file);
+    t.after(() => application.close());
+    for (const each of sql) await application.run(each);
+    // Times of change are as coarse as a tick of the kernel.
+    await until('the file is as it was for a while', () => isSettled(markOf(bench.file)));
+    await forgetChange(bench);
+    capture = await bench.capture(bench.archive.resumePoint());
+    await capture.fence();
+    assert.deepEqual(
+      bench.archive.stretches.map(({ stretch }) => stretch),
+      stretches,
+    );
+    await capture.stop();
+  });
+}
+
+test('log that was damaged before it could be archived is a gap also where the database could not be attached then', async (t) => {
+  const dir = await scratchDir(t);
+  const bench = await sqliteBench(t, dir);
+  let capture = await bench.capture();
+  await bench.backup(capture, 'base');
+  bench.archive.refuseWith = new Fault('STORAGE_FULL', 'The storage is full');
+  await committed(t, bench, dir, 'a');
+  await capture.stop();
+  bench.archive.refuseWith = null;
+  const spool = path.join(bench.instance.home, 'log-spool');
+  const blocks = (await readdir(spool)).filter((name) => name.endsWith('.blocks'));
+  assert.ok(blocks.length > 0);
+  for (const name of blocks) {
+    const { size } = statSync(path.join(spool, name));
+    await writeFile(path.join(spool, name), Buffer.alloc(size));
+  }
+  await rename(bench.file, `${bench.file}.away`);
+  capture = await bench.capture(bench.archive.resumePoint());
+  // The call ends with the first attempt; what was left in the spool comes before it.
+  await until('the damage is found', async () => (await readdir(spool)).every((name) => !name.endsWith('.blocks')));
+  await rename(`${bench.file}.away`, bench.file);
+  await attached(capture);
+  await committed(t, bench, dir, 'b');
+  await capture.fence();
+  assert.deepEqual(
+    bench.archive.stretches.map(({ stretch, because }) => [stretch, because]),
+    [
+      ['1', 'FIRST_BACKUP'],
+      ['2', 'LOG_GAP'],
+    ],
+  );
   await capture.stop();
 });

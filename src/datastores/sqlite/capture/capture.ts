@@ -243,7 +243,10 @@ export class SqliteCapture implements LogCapture {
         this.abandoned = generation;
         const reason = 'A piece of captured log was damaged on the local disk before it could be archived.';
         // Not awaited: the engine's answer may stand behind events that wait for this one.
-        this.engine.call('abandon', { capture: this.instance.id, reason }).catch(() => {});
+        const mine = this.attachment;
+        this.engine
+          .call('abandon', { capture: this.instance.id, reason })
+          .catch(() => void this.reattach(mine, `${reason} Capture starts again.`));
       } else if (outcome === 'archived') {
         const { coveredTo: before } = this.archived ?? { coveredTo: 0 };
         this.archived = { generation, ordinal: last, coveredTo: Math.max(coveredTo, before), continuation };

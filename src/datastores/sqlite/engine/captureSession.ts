@@ -217,7 +217,7 @@ export class CaptureSession {
       const known = await follower.abandon();
       this.from = { known, gap: error instanceof BrokenLog ? message : null, unwatched: null };
       if (isFullDisk(error)) this.from.unwatched = pastCapReason(this.request);
-    }
+    } else if (error instanceof BrokenLog) this.from = { ...this.from, gap: message };
     this.retryMs = Math.min(this.retryMs * 2, longestRetryMs);
     this.spoolIsFull = isFullDisk(error);
     this.tell(this.spoolIsFull ? `${fullSpoolTrouble(this.request)} ${this.from.unwatched ?? ''}`.trimEnd() : message);

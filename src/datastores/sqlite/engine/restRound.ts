@@ -28,7 +28,16 @@ export class RestRound {
   }
 
   private goRound(): void {
-    for (const [still, wake] of [...this.resting]) if (!still()) wake();
+    for (const [still, wake] of [...this.resting]) if (!rests(still)) wake();
+  }
+}
+
+/** What a file says when it cannot even be looked at is for the database's own next look to meet, where it is told. */
+function rests(still: () => boolean): boolean {
+  try {
+    return still();
+  } catch {
+    return false;
   }
 }
 
