@@ -132,6 +132,7 @@ async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }
   const times: number[] = [];
   const nothing = async () => {};
   const sink: LogSink = {
+    identified() {},
     stretchStarted: nothing,
     unobserved: nothing,
     covered: () => {},

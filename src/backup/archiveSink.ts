@@ -45,6 +45,12 @@ export class ArchiveSink implements LogSink {
     };
   }
 
+  identified(identity: string): void {
+    this.adoptIdentity(identity).catch((error: unknown) =>
+      this.options.logger.warn({ instanceId: this.instanceId, err: error }, 'the identity was not recorded'),
+    );
+  }
+
   async stretchStarted(start: StretchStart): Promise<void> {
     const { catalog, logger } = this.options;
     const record = await catalog.write(async (writer) => {
@@ -160,6 +166,20 @@ export class ArchiveSink implements LogSink {
     if (!this.risen || !this.stretch || this.coveredTo === null) return null;
     this.risen = false;
     return { stretchId: this.stretch.id, coveredTo: this.coveredTo };
+  }
+
+  private async adoptIdentity(identity: string): Promise<void> {
+    const { catalog, logger } = this.options;
+    if ((await catalog.read.instance(this.instanceId))?.identity === identity) return;
+    const other = await catalog.write(async (writer) => {
+      const instance = await writer.instance(this.instanceId);
+      if (instance?.state !== 'ACTIVE') return null;
+      const known = await writer.instanceByIdentity(instance.datastore, identity);
+      if (!known) await writer.updateInstance(this.instanceId, { identity });
+      return known;
+    });
+    if (other && other.id !== this.instanceId)
+      logger.warn({ instanceId: this.instanceId, otherId: other.id }, 'the database is that of another instance, too');
   }
 
   private adopt(stretch: StretchRecord | null): void {

@@ -137,6 +137,11 @@ export interface CapturedSegment {
 
 /** Receives what a capture produces; implemented by backup/archiver.ts. */
 export interface LogSink {
+  /**
+   * The database that is followed from now on has this identity (see InstanceFacts), maybe another than when its instance
+   * was registered: its file was replaced, its server promoted. May be told again; is cheap.
+   */
+  identified(identity: string): void;
   /** A new stretch begins and does not connect to what came before it; comes before its first segment. */
   stretchStarted(stretch: StretchStart): Promise<void>;
   /**

@@ -156,8 +156,9 @@ export class InstanceService implements InstanceOperations {
     }
     try {
       await archiver.release(id);
-      if (facts.identity !== instance.identity) {
-        // The server that the instance moves away from may still be up, and must not keep log for nobody.
+      if (facts.identity !== instance.identity && facts.endpoint !== instance.endpoint) {
+        // The server that the instance moves away from may still be up, and must not keep log for nobody. One that has become
+        // another where it is needs what it keeps.
         const left = datastores.get(instance.datastore).release(handleOf(this.options.places, instance));
         await left.catch((error: unknown) => logger.warn({ instanceId: id, err: error }, 'old server not let go'));
       }

@@ -1,13 +1,14 @@
 /** Bad input against the real service: the exact code and argument, and nothing half made afterwards. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { link, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { backUp } from '../support/recoverable.js';
 import { GraphqlError, type Service, startService } from '../support/service.js';
 import { TestDatabase } from '../support/sqliteDatabase.js';
+import { until } from '../support/sqlitePrograms.js';
 
 const REGISTER = 'mutation ($input: RegisterInstanceInput!) { registerInstance(input: $input) { id name endpoint } }';
 const CREATE = 'mutation ($input: CreateInstanceInput!) { createInstance(input: $input) { id name endpoint } }';
@@ -144,6 +145,31 @@ test('the same database cannot be registered twice, whatever it is called', asyn
   }
   await refused(register(service, uri.replace('app', '%61pp')), 'INSTANCE_EXISTS');
   assert.deepEqual(await traces(service), before);
+});
+
+test('a database whose file was replaced is still the one that is registered, and the old file’s number anybody’s', async (t) => {
+  const service = await startService(t);
+  const file = path.join(service.dir, 'app.db');
+  const uri = await databaseAt(file);
+  const { id } = await register(service, uri);
+  const { ino } = await stat(file);
+  const catalog = await TestDatabase.open(path.join(service.home, 'catalog.db'));
+  t.after(() => catalog.close());
+  const known = async () => (await catalog.all(`SELECT identity FROM instances WHERE id = '${id}'`))[0]?.identity;
+  const before = await known();
+  await databaseAt(`${file}.new`);
+  const fresh = await TestDatabase.open(`${file}.new`);
+  await fresh.run('PRAGMA journal_mode=WAL');
+  await fresh.close();
+  await rename(`${file}.new`, file);
+  await until('the capture has met the other file', async () => (await known()) !== before);
+  await refused(register(service, uri), 'INSTANCE_EXISTS');
+  // Most filesystems give a number that is free to one of the next files.
+  for (let i = 0; i < 20; i++) {
+    const other = path.join(service.dir, `other-${i}.db`);
+    await register(service, await databaseAt(other));
+    if ((await stat(other)).ino === ino) break;
+  }
 });
 
 test('a path with blanks, umlauts, %, # and ? is adopted under its one canonical spelling', async (t) => {

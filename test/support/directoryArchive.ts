@@ -56,6 +56,8 @@ export class DirectoryArchive implements LogSink {
 
   constructor(private readonly dir: string) {}
 
+  identified(): void {}
+
   async stretchStarted(stretch: StretchStart): Promise<void> {
     if (this.stretches.at(-1)?.stretch !== stretch.stretch) this.stretches.push(stretch);
   }

@@ -30,6 +30,7 @@ describe('Handover', () => {
       async unobserved() {},
       covered() {},
       health() {},
+      identified() {},
     };
     const events = {
       taken: ({ end }: { end: number }) => taken.push(end),

@@ -40,9 +40,15 @@ export class PlainArchive implements LogSink {
   readonly healths: CaptureHealth[] = [];
   /** Set to make the archive refuse segments. */
   refuse: Error | null = null;
+  /** Of the database that is followed. */
+  identity: string | null = null;
   private readonly observers = new Set<() => void>();
 
   constructor(readonly directory: string) {}
+
+  identified(identity: string): void {
+    this.identity = identity;
+  }
 
   async stretchStarted(stretch: StretchStart): Promise<void> {
     if (this.stretches.some((known) => known.stretch === stretch.stretch)) throw new Error('a stretch began twice');

@@ -13,7 +13,7 @@ import { positionAt, segmentFloor, stretchName } from '../formats/lsn.js';
 import type { ServerAddress } from '../source/address.js';
 import { ReplicationStream, type SystemIdentity } from '../source/replicationStream.js';
 import { connectionFault } from '../source/session.js';
-import { ensureSlot, requireKnownMajor } from '../source/source.js';
+import { ensureSlot, identityBehind, requireKnownMajor } from '../source/source.js';
 import { type SlotState, SourceSession } from '../source/sourceSession.js';
 import { Breaks } from './breaks.js';
 import { Handover } from './handover.js';
@@ -207,6 +207,7 @@ export class WalCapture implements LogCapture {
       await this.session.run(requireKnownMajor);
       await this.session.run((client) => ensureSlot(client, this.slot));
       const archived = await this.connectTo(server);
+      this.sink.identified(await this.session.run((client) => identityBehind(client, server)));
       this.handover.synchronous = false;
       this.unawaited = false;
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.

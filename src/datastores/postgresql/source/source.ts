@@ -8,7 +8,7 @@ import type { InstanceFacts } from '../../datastore.js';
 import { supportedInWords, supportedMajors } from '../formats/majors.js';
 import { WAL_PAGE } from '../formats/walRecord.js';
 import { endpointOf, type ServerAddress, uriOf } from './address.js';
-import { ReplicationStream } from './replicationStream.js';
+import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
 import { sqlState, withSession } from './session.js';
 
 /** The service's slot for an instance: letters, digits and underscores, at most 63. */
@@ -71,11 +71,21 @@ export async function inspectSource(address: ServerAddress, instanceId: string |
     datastoreVersion: facts.version.split(' ')[0] ?? facts.version,
     endpoint: endpointOf(address),
     connectionUri: uriOf(address),
-    // A copy that was promoted shares the system identifier and differs in its timeline, or else in its port.
-    identity: `${identity.systemId}:${identity.timeline}:${facts.port}`,
+    identity: serverIdentity(identity, facts.port),
     state: { systemId: identity.systemId },
     notices: notices(slot, facts),
   };
+}
+
+/** A copy that was promoted shares the system identifier and differs in its timeline, or else in its port. */
+function serverIdentity({ systemId, timeline }: SystemIdentity, port: string): string {
+  return `${systemId}:${timeline}:${port}`;
+}
+
+/** As inspectSource() tells it, of the server that a stream is connected to. */
+export async function identityBehind(client: pg.Client, server: SystemIdentity): Promise<string> {
+  const { rows } = await client.query("select current_setting('port') as port");
+  return serverIdentity(server, rows[0].port);
 }
 
 /** The same cluster on the same timeline or a later one: moved, restarted elsewhere, or its promoted standby. */

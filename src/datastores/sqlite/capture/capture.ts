@@ -174,6 +174,10 @@ export class SqliteCapture implements LogCapture {
       else this.setNotice(event.message);
       return;
     }
+    if (event.type === 'identified') {
+      this.sink.identified(event.identity);
+      return;
+    }
     const bytes = event.type === 'sealed' ? event.sealed.bytes : 0;
     this.retain(bytes);
     this.queue = this.queue
@@ -214,7 +218,7 @@ export class SqliteCapture implements LogCapture {
     }
   }
 
-  private async handle(event: Exclude<SessionEvent, { type: 'health' | 'notice' }>): Promise<void> {
+  private async handle(event: Exclude<SessionEvent, { type: 'health' | 'notice' | 'identified' }>): Promise<void> {
     if (event.type === 'stretch') {
       const { generation, first, reason } = event;
       await this.shipper.insist(() =>

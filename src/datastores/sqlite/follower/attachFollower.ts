@@ -1,7 +1,8 @@
 /** Opens a database and its log for following, at the place where the captured log ends or at a new generation's begin. */
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import { refuseLinks } from '../source/databasePaths.js';
-import { MainFile } from '../source/mainFile.js';
+import { identityOf, MainFile } from '../source/mainFile.js';
 import { WalFile } from '../source/walFile.js';
 import { WalPins } from '../source/walPins.js';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
@@ -36,6 +37,7 @@ export async function attachFollower(
     } finally {
       await pins.unlockWrites();
     }
+    emit({ type: 'identified', identity: identityOf(statSync(request.file, { bigint: true })) });
     if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
     const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
     const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };

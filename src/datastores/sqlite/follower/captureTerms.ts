@@ -61,6 +61,8 @@ export interface FenceReply {
 }
 
 export type SessionEvent =
+  /** Which database is followed from now on, see InstanceFacts. */
+  | { type: 'identified'; identity: string }
   | { type: 'stretch'; generation: number; first: boolean; reason: string; at: number }
   | { type: 'sealed'; sealed: SealedSegment }
   | { type: 'covered'; generation: number; ordinal: number; coveredTo: number }

@@ -2,12 +2,13 @@
  * Looks at a database file without SQLite, so that really nothing changes (opening a database in WAL mode would make
  * files beside it). The header is the one of https://www.sqlite.org/fileformat2.html#the_database_header.
  */
-import { constants, type Stats } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { access, open, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { invalidArgument } from '../../../errors.js';
 import type { InstanceFacts } from '../../datastore.js';
 import { fileOfUri, uriOfFile } from './databasePaths.js';
+import { identityOf } from './mainFile.js';
 
 const headerBytes = 100;
 const magic = Buffer.from('SQLite format 3\0', 'latin1');
@@ -22,7 +23,7 @@ export async function inspectFile(connectionUri: string, datastoreVersion: strin
     'The service may not write to the directory of the database, where SQLite keeps its log',
   );
   await refuseLog(file);
-  if (found.size > 0) await checkHeader(file);
+  if (found.size > 0n) await checkHeader(file);
   const notices = [
     'Capture keeps a read transaction open, so the write-ahead log grows to a few megabytes before it is restarted.',
     'The service takes over restarting the write-ahead log; checkpoints of the application stay harmless.',
@@ -33,16 +34,16 @@ export async function inspectFile(connectionUri: string, datastoreVersion: strin
     datastoreVersion,
     endpoint: uriOfFile(file),
     connectionUri: uriOfFile(file),
-    identity: `${found.dev}:${found.ino}`,
+    identity: identityOf(found),
     state: {},
     notices,
   };
 }
 
-async function locate(named: string): Promise<{ file: string; found: Stats }> {
+async function locate(named: string): Promise<{ file: string; found: BigIntStats }> {
   try {
     const file = await realpath(named);
-    return { file, found: await stat(file) };
+    return { file, found: await stat(file, { bigint: true }) };
   } catch (error) {
     const missing = ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
     throw invalidArgument(

@@ -25,6 +25,11 @@ const coarsestTickNanos = 20_000_000n;
 const coarsestSecondNanos = 2_100_000_000n;
 const nanosPerSecond = 1_000_000_000n;
 
+/** Which file it is. The time of its birth tells it from a later one that is given the same number, where the filesystem keeps it. */
+export function identityOf({ dev, ino, birthtimeNs }: BigIntStats): string {
+  return `${dev}:${ino}:${birthtimeNs}`;
+}
+
 export function markOf(file: string): FileMark {
   return asMark(statSync(file, { bigint: true }));
 }
