@@ -94,11 +94,10 @@ export class Archiver {
     if (!followed?.capture) return false;
     const deadline = performance.now() + FENCE_LIMIT_MS;
     const begunBefore = followed.fencesBegun;
-    const askedAt = this.options.clock();
     const enough = () => {
-      const covered = followed.sink.coveredTo;
-      // The source's clock may differ: for the latest point, a fence that began after the call is late enough.
-      return (at === null && followed.newestFence > begunBefore) || (covered !== null && covered >= (at ?? askedAt));
+      // Only a fence that began after the call tells of the latest point: the source's clock may be ahead or have been.
+      if (at === null) return followed.newestFence > begunBefore;
+      return followed.sink.coveredTo !== null && followed.sink.coveredTo >= at;
     };
     while (!enough()) {
       if (followed.stopped || performance.now() >= deadline) return false;

@@ -11,7 +11,7 @@ import { noOutbox, type Outbox } from '../../src/events/outbox.js';
 import { instant } from '../../src/instant.js';
 import type { InstanceHandle } from '../../src/model.js';
 import type { ObjectPipeline } from '../../src/storage/pipeline.js';
-import { anInstance, scratchCatalog } from '../catalog/examples.js';
+import { anInstance, aStretch, scratchCatalog } from '../catalog/examples.js';
 import { until } from '../support/sqlitePrograms.js';
 
 class ToldDatastore extends EventEmitter {
@@ -124,5 +124,19 @@ test('the latest point is asked for with a fence that began after the question',
   assert.equal(await first, true);
   assert.deepEqual(await Promise.all(later), [true, true, true]);
   assert.equal(datastore.fences, 2);
+  await archiver.close();
+});
+
+test('coverage of a moment that has not come, as of a source whose clock was ahead, saves no fence for the latest point', async (t) => {
+  const { catalog, datastore, archiver, instance } = await bench(t);
+  const coveredTo = instant((Date.now() + 3_600_000) * 1000);
+  await catalog.write((writer) =>
+    writer.insertStretch(aStretch({ id: 's', name: 's', instanceId: 'i', endsBecause: null, coveredTo })),
+  );
+  await archiver.follow(instance);
+  assert.equal(await archiver.cover('i', coveredTo), true);
+  assert.equal(datastore.fences, 0);
+  assert.equal(await archiver.cover('i', null), true);
+  assert.equal(datastore.fences, 1);
   await archiver.close();
 });
