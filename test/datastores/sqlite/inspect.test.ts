@@ -1,8 +1,10 @@
 /** Which URIs lead to a database that can be captured, and what is said of the others. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { refuseLinks } from '../../../src/datastores/sqlite/source/databasePaths.js';
 import { createSqliteDatastore } from '../../../src/datastores/sqlite/sqlite.js';
 import { scratchDir } from '../../support/scratch.js';
 import { ask } from '../../support/sqlitePrograms.js';
@@ -93,4 +95,17 @@ test('a database that may not be written to is refused', async (t) => {
   assert.match(refusals[3] ?? '', ofFile);
   // So that whoever is not root can remove it.
   await chmod(path.join(dir, 'closed'), 0o755);
+});
+
+test('a database beside which something else has the name of one of its files is refused', async (t) => {
+  const dir = await scratchDir(t);
+  const datastore = createSqliteDatastore();
+  t.after(() => datastore.close());
+  for (const ending of ['-wal', '-shm', '-journal']) {
+    const file = path.join(dir, `a${ending}.db`);
+    await ask(t, 'setup', file);
+    execFileSync('mkfifo', [`${file}${ending}`]);
+    await assert.rejects(datastore.inspect(`sqlite://${file}`), { code: 'INVALID_ARGUMENT', message: /is not a file/ });
+    await assert.rejects(refuseLinks(file, dir), { code: 'DATASTORE_UNAVAILABLE' });
+  }
 });

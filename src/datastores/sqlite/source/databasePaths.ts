@@ -1,5 +1,5 @@
 /** Where an instance's files are. */
-import { realpath } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Fault, invalidArgument } from '../../../errors.js';
@@ -28,10 +28,24 @@ export function databaseFile(instance: InstanceHandle): string {
 export async function refuseLinks(file: string, home: string): Promise<void> {
   if (file === managedFile(home)) return;
   const real = await realpath(file).catch(() => file);
-  if (real === file) return;
-  throw new Fault('DATASTORE_UNAVAILABLE', `${file} is a link now, or behind one`, {
-    hint: 'Put the database itself there, or register it where it is.',
-  });
+  if (real !== file) {
+    throw new Fault('DATASTORE_UNAVAILABLE', `${file} is a link now, or behind one`, {
+      hint: 'Put the database itself there, or register it where it is.',
+    });
+  }
+  const strange = await noFileBeside(file);
+  if (strange) throw new Fault('DATASTORE_UNAVAILABLE', `${strange} is not a file`, { hint: notAFileHint });
+}
+
+export const notAFileHint = 'SQLite keeps a file of its own under this name: remove what is there.';
+
+/** What has the name of one of SQLite's files beside a database and is none, such as a pipe, on which SQLite would wait for ever. */
+export async function noFileBeside(file: string): Promise<string | null> {
+  for (const ending of ['-wal', '-shm', '-journal']) {
+    const found = await lstat(`${file}${ending}`).catch(() => null);
+    if (found && !found.isFile()) return `${file}${ending}`;
+  }
+  return null;
 }
 
 /** `sqlite:///absolute/path`, with what a URI does not allow percent-encoded. */

@@ -7,7 +7,7 @@ import { access, open, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { invalidArgument } from '../../../errors.js';
 import type { InstanceFacts } from '../../datastore.js';
-import { fileOfUri, uriOfFile } from './databasePaths.js';
+import { fileOfUri, noFileBeside, notAFileHint, uriOfFile } from './databasePaths.js';
 import { identityOf } from './mainFile.js';
 
 const headerBytes = 100;
@@ -23,6 +23,8 @@ export async function inspectFile(connectionUri: string, datastoreVersion: strin
     'The service may not write to the directory of the database, where SQLite keeps its log',
   );
   await refuseLog(file);
+  const strange = await noFileBeside(file);
+  if (strange) throw invalidArgument('connectionUri', `${strange} is not a file`, notAFileHint);
   if (found.size > 0n) await checkHeader(file);
   const notices = [
     'Capture keeps a read transaction open, so the write-ahead log grows to a few megabytes before it is restarted.',
