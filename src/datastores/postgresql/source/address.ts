@@ -1,8 +1,8 @@
 /** A connection URI as PostgreSQL's own clients read it, taken apart and put together in one spelling. */
-import { readFile } from 'node:fs/promises';
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../../errors.js';
 import type { NetworkBounds, Resolved } from './networks.js';
+import { readTlsFile } from './tlsFiles.js';
 
 export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
@@ -97,17 +97,21 @@ export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<R
   return null;
 }
 
-/** What libpq's sslmode means for Node's TLS; null for a connection in the clear. */
+/**
+ * What libpq's sslmode means for Node's TLS; null for a connection in the clear.
+ * @throws Fault INVALID_ARGUMENT (connectionUri) for a file that cannot be used
+ */
 export async function tlsOptions(address: ServerAddress): Promise<ConnectionOptions | null> {
   if (address.sslMode === 'disable' || address.sslMode === 'allow' || address.host.startsWith('/')) return null;
   // For libpq, to name an authority is to ask for it: require then means verify-ca.
   const authority = address.sslMode === 'verify-ca' || (address.sslMode === 'require' && address.sslRootCert !== null);
-  const file = async (path: string | null) => (path === null ? undefined : await readFile(path));
+  const file = async (parameter: string, path: string | null) =>
+    path === null ? undefined : await readTlsFile(parameter, path);
   return {
     rejectUnauthorized: authority || address.sslMode === 'verify-full',
-    ca: await file(address.sslRootCert),
-    cert: await file(address.sslCert),
-    key: await file(address.sslKey),
+    ca: await file('sslrootcert', address.sslRootCert),
+    cert: await file('sslcert', address.sslCert),
+    key: await file('sslkey', address.sslKey),
     // Whoever the authority vouches for is trusted, whatever name the certificate bears.
     ...(authority ? { checkServerIdentity: () => undefined } : {}),
   };
