@@ -81,6 +81,8 @@ export async function startService(
     await storage.sweep();
     const pipeline = new ObjectPipeline(storage, { onStored: ({ storedBytes }) => telemetry.stored(storedBytes) });
     releasers.push(() => pipeline.close());
+    const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
+    const fileBounds = new FileBounds({ allowed, home: places.root });
     const datastores = new DatastoreRegistry([
       createSqliteDatastore({
         logger,
@@ -93,6 +95,7 @@ export async function startService(
         retainBytes: config.PITR_RETAINED_LOG_MIB * 2 ** 20,
         streamRestMs: config.PITR_POSTGRESQL_STREAM_REST_MS,
         bounds: networks,
+        realPath: (tenantId, file) => fileBounds.realPath(tenantId, file),
       }),
     ]);
     releasers.push(() => datastores.close());
@@ -140,8 +143,6 @@ export async function startService(
     });
     releasers.push(() => backups.close());
     const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
-    const allowed = config.PITR_REGISTER_FILES ?? (authenticator.required ? null : '*');
-    const fileBounds = new FileBounds({ allowed, home: places.root });
     const instances = new InstanceService({ ...shared, archiver, fileBounds });
     releasers.push(() => instances.close());
     const hub = new ProgressHub();

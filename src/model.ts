@@ -149,6 +149,8 @@ export interface SinkInThread {
 /** An instance as a datastore driver sees it. The connection URI may carry credentials: never log a handle. */
 export interface InstanceHandle {
   id: string;
+  /** Whose rights its connection URI has to keep to. */
+  tenantId: string;
   origin: InstanceOrigin;
   connectionUri: string;
   /** Absolute path of a directory that belongs to this instance alone; it exists. */

@@ -145,7 +145,8 @@ async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }
   };
   const datastore = createSqliteDatastore();
   try {
-    const handle = { id: 'lag', origin: 'REGISTERED' as const, connectionUri: uriOfFile(file), home, state: {} };
+    const made = { id: 'lag', tenantId: 'local', origin: 'REGISTERED' as const };
+    const handle = { ...made, connectionUri: uriOfFile(file), home, state: {} };
     const { connectionUri, state } = await datastore.adopt(handle);
     const capture = await datastore.capture({ ...handle, connectionUri, state }, null, sink);
     const returned: number[] = JSON.parse(await runProgram(process.execPath, [writer, file, 'paced', String(COMMITS)]));

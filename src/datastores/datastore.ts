@@ -21,10 +21,10 @@ export interface Datastore {
   readonly backupTypes: readonly BackupType[];
 
   /**
-   * Looks at a database that somebody else runs, changing nothing.
+   * Looks at a database that somebody else runs, changing nothing, for the tenant that wants it registered.
    * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE, DATASTORE_NOT_SUPPORTED
    */
-  inspect(connectionUri: string, signal?: AbortSignal): Promise<InstanceFacts>;
+  inspect(connectionUri: string, tenantId: string, signal?: AbortSignal): Promise<InstanceFacts>;
 
   /**
    * Whether a database with identity `found` can be what the one with identity `known` has become, as a promoted standby

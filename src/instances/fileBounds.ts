@@ -22,17 +22,24 @@ export class FileBounds {
    * @throws Fault INVALID_ARGUMENT (connectionUri), in the same words whether there is such a file or not
    */
   async check(tenantId: string, connectionUri: string): Promise<void> {
-    for (const named of filesNamed(connectionUri)) await this.checkFile(tenantId, named);
+    for (const named of filesNamed(connectionUri)) {
+      if ((await this.realPath(tenantId, named)) === null) throw refusal();
+    }
   }
 
-  private async checkFile(tenantId: string, named: string): Promise<void> {
+  /**
+   * Where a file is that a tenant names, with all links on the way followed as they are now; as it is named where nothing
+   * is. Null where it may not be registered.
+   */
+  async realPath(tenantId: string, file: string): Promise<string | null> {
     const { allowed, home } = this.options;
+    const named = path.resolve(file);
     const root = allowed === null || allowed === '*' ? allowed : path.resolve(allowed.replaceAll('{tenant}', tenantId));
-    if (!isAllowed(named, root, home)) throw refusal();
+    if (!isAllowed(named, root, home)) return null;
     // Only now is the disk looked at: links must not lead out of where they stand.
     const real = await realpath(named).catch(() => named);
     const realRoot = root === null || root === '*' ? root : await realpath(root).catch(() => root);
-    if (!isAllowed(real, realRoot, await realpath(home).catch(() => home))) throw refusal();
+    return isAllowed(real, realRoot, await realpath(home).catch(() => home)) ? real : null;
   }
 }
 
@@ -52,12 +59,12 @@ const FILE_PARAMETERS = ['sslrootcert', 'sslcert', 'sslkey'];
 function filesNamed(connectionUri: string): string[] {
   if (/^postgres(ql)?:/i.test(connectionUri) && URL.canParse(connectionUri)) {
     const { searchParams } = new URL(connectionUri);
-    return FILE_PARAMETERS.flatMap((name) => searchParams.getAll(name)).map((file) => path.resolve(file));
+    return FILE_PARAMETERS.flatMap((name) => searchParams.getAll(name));
   }
   const [, rest] = /^(?:sqlite|file):\/\/(\/.*)$/is.exec(connectionUri) ?? [];
   if (rest === undefined) return [];
   try {
-    return [path.resolve(fileURLToPath(`file://${rest}`))];
+    return [fileURLToPath(`file://${rest}`)];
   } catch {
     return [];
   }

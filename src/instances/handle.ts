@@ -6,6 +6,7 @@ import type { Places } from './places.js';
 export function handleOf(places: Places, instance: InstanceRecord): InstanceHandle {
   return {
     id: instance.id,
+    tenantId: instance.tenantId,
     origin: instance.origin,
     connectionUri: instance.connectionUri ?? '',
     home: places.instanceHome(instance.id),

@@ -234,7 +234,7 @@ export class InstanceService implements InstanceOperations {
         'Register databases of applications; the instances that were made here are kept recoverable without that.',
       );
     }
-    const facts = await datastore.inspect(connectionUri);
+    const facts = await datastore.inspect(connectionUri, caller.tenantId);
     await fileBounds.check(caller.tenantId, facts.connectionUri);
     return facts;
   }

@@ -38,6 +38,7 @@ export async function sqliteBench(
   await ask(t, 'setup', file, ...(options.pragmas ?? []));
   const handle: InstanceHandle = {
     id: 'source',
+    tenantId: 'tenant',
     origin: 'REGISTERED',
     connectionUri: uriOfFile(file),
     home,

@@ -19,7 +19,7 @@ import { Binaries } from './server/binaries.js';
 import { type RunAs, resolveRunAs } from './server/processes.js';
 import { dataDirectory, managedState, provisionServer, serverPlace } from './server/provision.js';
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server/server.js';
-import { parseConnectionUri, type ServerAddress } from './source/address.js';
+import { parseConnectionUri, type ServerAddress, type SourceBounds } from './source/address.js';
 import type { NetworkBounds } from './source/networks.js';
 import { continuesIdentity, dropSlot, inspectSource, slotName } from './source/source.js';
 
@@ -37,6 +37,8 @@ export interface PostgresqlOptions {
   streamRestMs?: number;
   /** Where registered servers may be. */
   bounds: NetworkBounds;
+  /** Where a file really is that a tenant's connection URI names; null where the tenant may not name it. */
+  realPath: (tenantId: string, file: string) => Promise<string | null>;
 }
 
 export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore {
@@ -45,6 +47,10 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
   const runAs = () => resolveRunAs(options.runAs);
   const servers = new Map<string, ManagedServer>();
   const captures = new Set<WalCapture>();
+  const boundsOf = (tenantId: string): SourceBounds => ({
+    networks: options.bounds,
+    files: (file) => options.realPath(tenantId, file),
+  });
 
   const recovery: RecoveryDriver = {
     order: ['RESTORE_BASE', 'APPLY_INCREMENTALS', 'REPLAY_LOG'],
@@ -99,8 +105,8 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     backupTypes: ['FULL'],
     recovery,
 
-    async inspect(connectionUri) {
-      const facts = await inspectSource(parseConnectionUri(connectionUri, options.bounds), null);
+    async inspect(connectionUri, tenantId) {
+      const facts = await inspectSource(parseConnectionUri(connectionUri, boundsOf(tenantId)), null);
       // What can't be recovered here is not taken.
       await binaries.demand(majorOf(facts.datastoreVersion), runAs());
       return facts;
@@ -109,7 +115,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     continues: continuesIdentity,
 
     async adopt(instance) {
-      return await inspectSource(parseConnectionUri(instance.connectionUri, options.bounds), instance.id);
+      return await inspectSource(parseConnectionUri(instance.connectionUri, boundsOf(instance.tenantId)), instance.id);
     },
 
     async provision(place, signal): Promise<InstanceFacts> {
@@ -138,7 +144,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
 
     async release(instance) {
-      await dropSlot(addressOf(instance, options.bounds), slotName(instance.id));
+      await dropSlot(addressOf(instance, boundsOf(instance.tenantId)), slotName(instance.id));
     },
 
     async destroy(instance) {
@@ -152,7 +158,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
 
     async capture(instance, resume, sink) {
       const capture = new WalCapture({
-        address: addressOf(instance, options.bounds),
+        address: addressOf(instance, boundsOf(instance.tenantId)),
         slot: slotName(instance.id),
         resume,
         sink,
@@ -185,7 +191,7 @@ function majorOf(version: string): number {
 }
 
 /** A server of the service's own is reached through its private socket, whatever its users did to passwords. */
-function addressOf(instance: InstanceHandle, bounds: NetworkBounds): ServerAddress {
+function addressOf(instance: InstanceHandle, bounds: SourceBounds): ServerAddress {
   const state: JsonObject = instance.state;
   const managed = managedState(state);
   if (managed) return privateAddress(socketDirectory(instance.home), managed.port, managed.user);

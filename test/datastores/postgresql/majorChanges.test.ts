@@ -26,7 +26,7 @@ describe('PostgreSQL 18: settings that are new', { skip: withoutMajor(18), timeo
   });
 
   test('a slot that the server takes away while nobody uses it is made again, without a gap', async () => {
-    const { notices } = await rig.driver.inspect(rig.instance.connectionUri);
+    const { notices } = await rig.inspect();
     assert.ok(
       notices.some((notice) => /longer than idle_replication_slot_timeout, 1s/.test(notice)),
       JSON.stringify(notices),

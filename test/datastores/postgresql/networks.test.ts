@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
-import { parseConnectionUri } from '../../../src/datastores/postgresql/source/address.js';
+import { parseConnectionUri, type SourceBounds } from '../../../src/datastores/postgresql/source/address.js';
 import { NetworkBounds, socketTo } from '../../../src/datastores/postgresql/source/networks.js';
 import { connect } from '../../../src/datastores/postgresql/source/session.js';
 import { serviceUnderTest } from '../../support/serviceUnderTest.js';
@@ -40,6 +40,11 @@ const SPECIAL = [
 const LOOPBACK = ['127.0.0.1', '127.255.255.254', '::1', '::ffff:127.0.0.1', '64:ff9b::7f00:1', '::127.0.0.1'];
 const PRIVATE = ['10.0.0.1', '172.16.0.1', '172.31.255.255', '192.168.1.1', '100.64.0.1', 'fd12::1', '::ffff:10.0.0.1'];
 const PUBLIC = ['8.8.8.8', '172.32.0.1', '169.253.255.255', '2606:4700::1111', '::ffff:8.8.8.8', '64:ff9b::8.8.8.8'];
+
+/** Bounds for a URI that names no files. */
+function within(networks: readonly string[]): SourceBounds {
+  return { networks: new NetworkBounds(networks), files: async () => null };
+}
 
 describe('PostgreSQL: where registered servers may be', () => {
   test('every address is of one kind, in every spelling', () => {
@@ -103,7 +108,7 @@ describe('PostgreSQL: where registered servers may be', () => {
     await once(server, 'listening');
     const { port } = server.address() as { port: number };
     const uri = `postgresql://u:secret@localhost:${port}/db`;
-    const refused = connect(parseConnectionUri(uri, new NetworkBounds(['public', 'private'])), {
+    const refused = connect(parseConnectionUri(uri, within(['public', 'private'])), {
       applicationName: 'x',
     });
     await assert.rejects(refused, (thrown: Error) => {
@@ -112,7 +117,7 @@ describe('PostgreSQL: where registered servers may be', () => {
       return true;
     });
     assert.equal(reached, 0);
-    const allowed = connect(parseConnectionUri(uri, new NetworkBounds(['loopback'])), { applicationName: 'x' });
+    const allowed = connect(parseConnectionUri(uri, within(['loopback'])), { applicationName: 'x' });
     await assert.rejects(allowed, { code: 'DATASTORE_UNAVAILABLE' });
     assert.ok(reached > 0);
   });
@@ -123,7 +128,7 @@ describe('PostgreSQL: where registered servers may be', () => {
       [['public', 'private', 'loopback'], /may not be registered/],
       [['sockets'], /does not answer/],
     ] as const) {
-      const address = parseConnectionUri(uri, new NetworkBounds(allowed));
+      const address = parseConnectionUri(uri, within(allowed));
       await assert.rejects(connect(address, { applicationName: 'x' }), words);
     }
   });

@@ -25,7 +25,7 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
 
   async function refusal(uri: string): Promise<Fault> {
     try {
-      await rig.driver.inspect(uri);
+      await rig.inspect(uri);
     } catch (error) {
       assert.ok(error instanceof Fault, String(error));
       return error;
@@ -41,13 +41,13 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
   }
 
   test('what can be taken is told, and inspecting changes nothing', async () => {
-    const facts = await rig.driver.inspect(rig.instance.connectionUri);
+    const facts = await rig.inspect();
     assert.match(facts.datastoreVersion, /^15\.\d+$/);
     const { port, password } = new URL(rig.instance.connectionUri);
     assert.equal(facts.endpoint, `postgresql://127.0.0.1:${port}/postgres`);
     assert.ok(!JSON.stringify([facts.state, facts.notices, facts.identity, facts.endpoint]).includes(password));
     assert.equal((await client.query('select from pg_replication_slots')).rowCount, 0);
-    const same = await rig.driver.inspect(uri((url) => (url.pathname = '/template1')));
+    const same = await rig.inspect(uri((url) => (url.pathname = '/template1')));
     assert.equal(same.identity, facts.identity);
   });
 
@@ -73,7 +73,7 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
     assert.match(fault.hint ?? '', /ALTER ROLE … REPLICATION/);
     await client.query('alter role plain replication');
     // Such a user is enough for everything: slot, fence, log and backup.
-    const instance = { ...rig.instance, connectionUri: (await rig.driver.inspect(plain)).connectionUri };
+    const instance = { ...rig.instance, connectionUri: (await rig.inspect(plain)).connectionUri };
     const capture = await rig.driver.capture(instance, null, rig.archive);
     const base = await rig.backup(capture, instance);
     // It is not a superuser: the settings that it may see came along.
@@ -161,7 +161,10 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
   });
 
   test('a version that is not there is refused before anything is made', async () => {
-    const driver = createPostgresqlDatastore({ bounds: new NetworkBounds(['loopback', 'sockets']) });
+    const driver = createPostgresqlDatastore({
+      bounds: new NetworkBounds(['loopback', 'sockets']),
+      realPath: async () => null,
+    });
     await assert.rejects(driver.provision({ id: 'x', home: '/nowhere', datastoreVersion: '9.6' }), {
       code: 'DATASTORE_NOT_SUPPORTED',
     });

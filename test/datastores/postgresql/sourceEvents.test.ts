@@ -1,7 +1,7 @@
 /** What a captured server goes through in its life: shut down, lost for good, reached over TLS. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chown, copyFile, readFile, writeFile } from 'node:fs/promises';
+import { chown, copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type pg from 'pg';
@@ -9,6 +9,7 @@ import type { StoredBackup } from '../../../src/datastores/datastore.js';
 import { resolveRunAs, run } from '../../../src/datastores/postgresql/server/processes.js';
 import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { BIN, PostgresRig, sourceNow, withoutPostgresql } from '../../support/postgresql/postgresRig.js';
+import { serviceUnderTest } from '../../support/serviceUnderTest.js';
 import { until } from '../../support/sqlitePrograms.js';
 
 describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql, timeout: 180_000 }, () => {
@@ -174,13 +175,13 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     const named = (mode: string) =>
       `${rig.instance.connectionUri.split('?')[0]}?sslmode=${mode}&sslrootcert=${encodeURIComponent(certificate)}`;
     await until('it speaks TLS', async () =>
-      rig.driver.inspect(named('require')).then(
+      rig.inspect(named('require')).then(
         () => true,
         () => false,
       ),
     );
-    await rig.driver.inspect(named('verify-ca'));
-    await assert.rejects(rig.driver.inspect(named('verify-full')), { code: 'DATASTORE_UNAVAILABLE' });
+    await rig.inspect(named('verify-ca'));
+    await assert.rejects(rig.inspect(named('verify-full')), { code: 'DATASTORE_UNAVAILABLE' });
   });
 
   test('it is reached over TLS, its certificate verified where that is asked for', async () => {
@@ -196,19 +197,19 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     const uri = (query: string) => `${rig.instance.connectionUri.split('?')[0]}?${query}`;
     const verified = uri(`sslmode=verify-full&sslrootcert=${encodeURIComponent(certificate)}`);
     await until('only TLS is let in', async () =>
-      rig.driver.inspect(uri('sslmode=disable')).then(
+      rig.inspect(uri('sslmode=disable')).then(
         () => false,
         (error: { code?: string }) => error.code === 'INVALID_ARGUMENT',
       ),
     );
-    await rig.driver.inspect(uri('sslmode=require'));
-    await rig.driver.inspect(verified);
+    await rig.inspect(uri('sslmode=require'));
+    await rig.inspect(verified);
     // Signed by nobody that is known.
-    await assert.rejects(rig.driver.inspect(uri('sslmode=verify-full')));
-    await rig.driver.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(certificate)}`));
+    await assert.rejects(rig.inspect(uri('sslmode=verify-full')));
+    await rig.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(certificate)}`));
     // An authority that is named is asked, and vouches for no such server.
     const other = selfSigned('other', 'DNS:elsewhere').certificate;
-    await assert.rejects(rig.driver.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(other)}`)), {
+    await assert.rejects(rig.inspect(uri(`sslmode=require&sslrootcert=${encodeURIComponent(other)}`)), {
       code: 'DATASTORE_UNAVAILABLE',
     });
     rig.instance.connectionUri = verified;
@@ -225,5 +226,46 @@ describe('PostgreSQL: events in the life of a source', { skip: withoutPostgresql
     assert.deepEqual(await numbers(recovered.client), [7]);
     await rig.drop(recovered);
     await capture.stop();
+  });
+
+  test('a file of its registration that becomes a link to another tenant’s is not used for the next connection', async (t) => {
+    const { certificate, key } = selfSigned('server', 'DNS:localhost');
+    await install(certificate, key);
+    await client.query("alter system set ssl = 'on'");
+    await client.query('select pg_reload_conf()');
+    const files = path.join(rig.directory, 'files');
+    for (const tenant of ['shop', 'rival']) {
+      await mkdir(path.join(files, tenant), { recursive: true });
+      await copyFile(certificate, path.join(files, tenant, 'ca.pem'));
+    }
+    const own = path.join(files, 'shop/ca.pem');
+    const service = await serviceUnderTest(t, ['shop'], {
+      PITR_REGISTER_FILES: path.join(files, '{tenant}'),
+      PITR_REGISTER_NETWORKS: 'loopback',
+      PITR_POSTGRESQL_BIN: BIN,
+    });
+    const uri = `${rig.instance.connectionUri.split('?')[0]}?sslmode=verify-ca&sslrootcert=${encodeURIComponent(own)}`;
+    const registering =
+      'mutation ($uri: String!) { registerInstance(input: { id: "i", name: "n", datastore: "postgresql", connectionUri: $uri }) { id } }';
+    await until('it is registered, over TLS', async () =>
+      (await service.ask('shop', registering, { uri })).text.includes('"id":"i"'),
+    );
+    const state = async () => {
+      const { data } = await service.ask('shop', '{ instance(id: "i") { logArchive { healthy message } } }');
+      return (data as { instance: { logArchive: { healthy: boolean; message: string | null } } }).instance.logArchive;
+    };
+    const connectAnew = () =>
+      client.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pitr%'");
+    await until('it is captured', async () => (await state()).healthy);
+    await rename(own, `${own}.old`);
+    await symlink(path.join(files, 'rival/ca.pem'), own);
+    await connectAnew();
+    await until('it is refused', async () => {
+      const { healthy, message } = await state();
+      return !healthy && /sslrootcert .* may not be registered from/.test(message ?? '');
+    });
+    await rm(own);
+    await rename(`${own}.old`, own);
+    await until('it is captured again', async () => (await state()).healthy);
   });
 });

@@ -246,6 +246,7 @@ describe('PostgreSQL: the steps of a recovery', { skip: withoutPostgresql, timeo
     const facts = await rig.driver.provision({ id: 'managed', home, datastoreVersion: '15' });
     const instance = {
       id: 'managed',
+      tenantId: 'tenant',
       origin: 'CREATED' as const,
       connectionUri: facts.connectionUri,
       home,

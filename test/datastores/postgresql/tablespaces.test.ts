@@ -90,7 +90,7 @@ describe('PostgreSQL: a source with tablespaces', { skip: withoutPostgresql, tim
     await makeTablespace('doomed');
     await fill('here', 'first', 2_000);
     await fill('there', 'second', 2_000);
-    const notices = (await rig.driver.inspect(rig.instance.connectionUri)).notices;
+    const notices = (await rig.inspect()).notices;
     assert.ok(notices.some((notice) => /first, second, doomed are backed up too/.test(notice)));
     const capture = await rig.capture();
     const writing = client.query('update here set filler = md5(filler) where id % 3 = 0');

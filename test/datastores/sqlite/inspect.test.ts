@@ -16,7 +16,7 @@ test('a database is found under every spelling of its path, and left as it is', 
   await ask(t, 'setup', path.join(dir, 'a b.db'));
   await symlink(path.join(dir, 'a b.db'), path.join(dir, 'link.db'));
   const spellings = [`${dir}/a%20b.db`, `${dir}/./x/../a%20b.db`, `${dir}/link.db`];
-  const facts = await Promise.all(spellings.map((each) => datastore.inspect(`sqlite://${each}`)));
+  const facts = await Promise.all(spellings.map((each) => datastore.inspect(`sqlite://${each}`, 'tenant')));
   assert.equal(new Set(facts.map(({ identity }) => identity)).size, 1);
   assert.equal(new Set(facts.map(({ connectionUri }) => connectionUri)).size, 1);
   assert.match(facts[0]?.notices[0] ?? '', /journal mode .* WAL/);
@@ -43,7 +43,7 @@ test('what is no database is refused, naming the argument', async (t) => {
   ];
   for (const uri of refused) {
     await assert.rejects(
-      datastore.inspect(uri),
+      datastore.inspect(uri, 'tenant'),
       { code: 'INVALID_ARGUMENT', details: { argument: 'connectionUri' } },
       uri,
     );
@@ -59,15 +59,15 @@ test('what SQLite keeps beside a database is never taken for a database of its o
   for (const name of ['a.db-wal', 'a.db-shm', 'a.db-journal']) {
     await writeFile(path.join(dir, name), '');
     await assert.rejects(
-      datastore.inspect(`sqlite://${dir}/${name}`),
+      datastore.inspect(`sqlite://${dir}/${name}`, 'tenant'),
       { code: 'INVALID_ARGUMENT', message: /belongs to the database .*a\.db$/ },
       name,
     );
   }
-  await assert.rejects(datastore.inspect(`sqlite://${dir}/elsewhere.db`), /belongs to the database/);
+  await assert.rejects(datastore.inspect(`sqlite://${dir}/elsewhere.db`, 'tenant'), /belongs to the database/);
   // Without a database beside it the name is as good as any.
   await writeFile(path.join(dir, 'b.db-wal'), '');
-  await datastore.inspect(`sqlite://${dir}/b.db-wal`);
+  await datastore.inspect(`sqlite://${dir}/b.db-wal`, 'tenant');
 });
 
 test('a database that may not be written to is refused', async (t) => {

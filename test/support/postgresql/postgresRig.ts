@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
@@ -72,6 +72,7 @@ export class PostgresRig {
       retainBytes: 16 * 2 ** 20,
       streamRestMs,
       bounds: new NetworkBounds(['loopback', 'sockets']),
+      realPath: (_tenant, file) => realpath(file),
     });
   }
 
@@ -103,6 +104,7 @@ export class PostgresRig {
     );
     const instance: InstanceHandle = {
       id: randomUUID(),
+      tenantId: 'tenant',
       origin: 'REGISTERED',
       connectionUri: facts.connectionUri,
       home: path.join(directory, 'home'),
@@ -116,6 +118,11 @@ export class PostgresRig {
     }
     await rig.restartSource();
     return rig;
+  }
+
+  /** As for a registration by the instance's tenant. */
+  inspect(uri = this.instance.connectionUri): Promise<InstanceFacts> {
+    return this.driver.inspect(uri, this.instance.tenantId);
   }
 
   async restartSource(): Promise<void> {
@@ -225,6 +232,7 @@ export class PostgresRig {
     const facts = await recovery.activate(context);
     const handle: InstanceHandle = {
       id: context.target.id,
+      tenantId: 'tenant',
       origin: 'RECOVERED',
       connectionUri: facts.connectionUri,
       home: context.target.home,

@@ -2,10 +2,16 @@
 import type { ConnectionOptions } from 'node:tls';
 import { invalidArgument } from '../../../errors.js';
 import type { NetworkBounds, Resolved } from './networks.js';
-import { readTlsFile } from './tlsFiles.js';
+import { type FileRule, readTlsFile } from './tlsFiles.js';
 
 export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
+
+/** What a caller's URI may have the service do. */
+export interface SourceBounds {
+  networks: NetworkBounds;
+  files: FileRule;
+}
 
 export interface ServerAddress {
   /** A name, an IP address, or the absolute path of a socket directory. */
@@ -19,8 +25,8 @@ export interface ServerAddress {
   sslRootCert: string | null;
   sslCert: string | null;
   sslKey: string | null;
-  /** Where a connection may lead; null for the service's own servers. */
-  bounds: NetworkBounds | null;
+  /** Where a connection may lead and what it may be made with, now and later; null for the service's own servers. */
+  bounds: SourceBounds | null;
 }
 
 const HINT =
@@ -28,7 +34,7 @@ const HINT =
 const PARAMETERS = ['host', 'port', 'user', 'password', 'dbname', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey'];
 
 /** @throws Fault INVALID_ARGUMENT (connectionUri); the message never repeats the URI */
-export function parseConnectionUri(uri: string, bounds: NetworkBounds | null): ServerAddress {
+export function parseConnectionUri(uri: string, bounds: SourceBounds | null): ServerAddress {
   if (!/^postgres(ql)?:\/\//.test(uri)) throw wrong('The connection URI does not begin with postgresql://');
   if (!URL.canParse(uri)) throw wrong('The connection URI cannot be read');
   const url = new URL(uri);
@@ -92,8 +98,8 @@ export function uriOf(address: ServerAddress): string {
  */
 export async function resolvedWithin({ host, bounds }: ServerAddress): Promise<Resolved[] | null> {
   if (bounds === null) return null;
-  if (!host.startsWith('/')) return await bounds.resolve(host);
-  bounds.checkSocket();
+  if (!host.startsWith('/')) return await bounds.networks.resolve(host);
+  bounds.networks.checkSocket();
   return null;
 }
 
@@ -106,7 +112,7 @@ export async function tlsOptions(address: ServerAddress): Promise<ConnectionOpti
   // For libpq, to name an authority is to ask for it: require then means verify-ca.
   const authority = address.sslMode === 'verify-ca' || (address.sslMode === 'require' && address.sslRootCert !== null);
   const file = async (parameter: string, path: string | null) =>
-    path === null ? undefined : await readTlsFile(parameter, path);
+    path === null ? undefined : await readTlsFile(parameter, path, address.bounds?.files);
   return {
     rejectUnauthorized: authority || address.sslMode === 'verify-full',
     ca: await file('sslrootcert', address.sslRootCert),
