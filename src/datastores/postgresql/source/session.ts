@@ -4,6 +4,7 @@ import pg from 'pg';
 import { Fault, invalidArgument } from '../../../errors.js';
 import { endpointOf, resolvedWithin, type ServerAddress, tlsOptions } from './address.js';
 import { socketTo } from './networks.js';
+import { guardMessages } from './serverMessages.js';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 60_000;
@@ -52,6 +53,7 @@ async function open(address: ServerAddress, options: SessionOptions, ssl: pg.Cli
   };
   const client = new pg.Client(config);
   client.on('error', () => {});
+  guardMessages(client);
   try {
     await client.connect();
     return client;
