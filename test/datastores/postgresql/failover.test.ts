@@ -58,7 +58,7 @@ for (const major of supportedMajors) {
     assert.equal(rig.archive.stretches[1]?.because, 'TIMELINE_CHANGE');
     assert.match(rig.archive.stretches[1]?.stretch ?? '', /^tl2-/);
     const later = await rig.backup(after, instance);
-    assert.equal(rig.archive.identity, (await rig.driver.inspect(instance.connectionUri)).identity);
+    assert.equal(rig.archive.identity, (await rig.driver.inspect(instance.connectionUri, instance.tenantId)).identity);
     await onStandby.query('insert into entry values (3)');
     const present = await sourceNow(onStandby);
     await after.fence();

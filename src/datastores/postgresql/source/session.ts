@@ -8,6 +8,8 @@ import { guardMessages } from './serverMessages.js';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 60_000;
+/** Characters of a server's own words that are repeated; they may be as many as a hostile one likes. */
+const MOST_SAID = 500;
 
 export interface SessionOptions {
   applicationName: string;
@@ -110,7 +112,7 @@ export function sqlState(error: unknown): string | null {
 /** What PostgreSQL or the network said, as a Fault that names the server and no credential. */
 export function connectionFault(error: unknown, address: ServerAddress): Fault {
   if (error instanceof Fault) return error;
-  const said = error instanceof Error ? error.message : String(error);
+  const said = (error instanceof Error ? error.message : String(error)).slice(0, MOST_SAID);
   // What pg says when the server wants a password and there is none.
   if (said.includes('client password must be')) {
     return invalidArgument('connectionUri', 'PostgreSQL asks for a password and the connection URI has none');
