@@ -21,7 +21,7 @@ import { dataDirectory, managedState, provisionServer, serverPlace } from './ser
 import { endLeftover, ManagedServer, privateAddress, socketDirectory } from './server/server.js';
 import { parseConnectionUri, type ServerAddress, type SourceBounds } from './source/address.js';
 import type { NetworkBounds } from './source/networks.js';
-import { continuesIdentity, dropSlot, inspectSource, slotName } from './source/source.js';
+import { continuesIdentity, inspectSource, leaveSource, slotName } from './source/source.js';
 
 export interface PostgresqlOptions {
   /** Where to look for PostgreSQL's programs first. */
@@ -144,7 +144,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
     },
 
     async release(instance) {
-      await dropSlot(addressOf(instance, boundsOf(instance.tenantId)), slotName(instance.id));
+      await leaveSource(addressOf(instance, boundsOf(instance.tenantId)), slotName(instance.id));
     },
 
     async destroy(instance) {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import type pg from 'pg';
+import pg from 'pg';
 import { Handover } from '../../../src/datastores/postgresql/capture/handover.js';
 import { slotName } from '../../../src/datastores/postgresql/source/source.js';
 import { Fault } from '../../../src/errors.js';
@@ -247,6 +247,36 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     const recovered = await rig.recover(base, at);
     assert.deepEqual(await xids(recovered.client), await xids(client));
     await again.stop();
+  });
+
+  test('a source that is let go while the server still makes the slot keeps none', async (t) => {
+    await client.query("create role keeper login replication password 'keeper'");
+    const uri = new URL(rig.instance.connectionUri);
+    uri.username = 'keeper';
+    uri.password = 'keeper';
+    const instance = { ...rig.instance, connectionUri: uri.href };
+    const slot = slotName(instance.id);
+    // The server comes to it only when the lock is free, as one does whose disk is slow.
+    await client.query('select pg_advisory_lock(1)');
+    const { query } = pg.Client.prototype;
+    t.mock.method(pg.Client.prototype, 'query', function (this: pg.Client, ...[text, ...rest]: unknown[]) {
+      const making = typeof text === 'string' && text.includes('pg_create_physical_replication_slot');
+      return Reflect.apply(query, this, [making ? `${text} from pg_advisory_lock(1)` : text, ...rest]);
+    });
+    const capture = await rig.driver.capture(instance, null, rig.archive);
+    const sessions = async (waiting: boolean) => {
+      const { rowCount } = await client.query(
+        "select from pg_stat_activity where application_name = $1 and (not $2 or wait_event = 'advisory')",
+        [slot, waiting],
+      );
+      return rowCount;
+    };
+    await until('the slot is being made', async () => (await sessions(true)) === 1);
+    await capture.stop();
+    await rig.driver.release(instance);
+    await client.query('select pg_advisory_unlock(1)');
+    await until('the server is done with all that it was asked', async () => (await sessions(false)) === 0);
+    assert.equal((await client.query('select from pg_replication_slots')).rowCount, 0);
   });
 
   test('another cluster at the same address, or an archive from elsewhere, begins a new stretch', async () => {

@@ -131,6 +131,23 @@ describe('PostgreSQL: inspecting and taking a source', { skip: withoutPostgresql
     await client.query("select pg_drop_replication_slot('pitr_a')");
   });
 
+  test('a session of an earlier user that does not end is told of, and is left no slot', async () => {
+    await client.query("create role later login replication password 'later'");
+    const later = uri((url) => {
+      url.username = 'later';
+      url.password = 'later';
+    });
+    const slot = slotName(rig.instance.id);
+    await client.query('select pg_create_physical_replication_slot($1, true)', [slot]);
+    const earlier = await rig.connect();
+    await earlier.query(`set application_name = '${slot}'`);
+    const instance = { ...rig.instance, connectionUri: later };
+    await assert.rejects(rig.driver.release(instance), { code: 'DATASTORE_UNAVAILABLE', message: /does not end/ });
+    assert.equal((await client.query('select from pg_replication_slots')).rowCount, 0);
+    await earlier.query('reset application_name');
+    await rig.driver.release(instance);
+  });
+
   test('settings that stand in the way are named', async () => {
     await client.query("alter system set synchronous_standby_names = '*'");
     await client.query('select pg_reload_conf()');

@@ -2,6 +2,7 @@
  * Looks at a PostgreSQL server that is to be captured: whether everything that capture and backups need is there. What
  * is missing is refused with the setting to change; nothing is ever changed but the service's own replication slot.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { Fault } from '../../../errors.js';
 import type { InstanceFacts } from '../../datastore.js';
@@ -10,6 +11,10 @@ import { WAL_PAGE } from '../formats/walRecord.js';
 import { endpointOf, type ServerAddress, uriOf } from './address.js';
 import { ReplicationStream, type SystemIdentity } from './replicationStream.js';
 import { sqlState, withSession } from './session.js';
+
+/** How often the server is asked again whether the service's sessions have ended there. */
+const ATTEMPT_MS = 100;
+const ATTEMPTS = 50;
 
 /** The service's slot for an instance: letters, digits and underscores, at most 63. */
 export function slotName(instanceId: string): string {
@@ -174,23 +179,53 @@ export async function ensureSlot(client: pg.Client, slot: string): Promise<void>
   await client.query('select pg_create_physical_replication_slot($1, true)', [slot]);
 }
 
-/** Removes the slot, ending a connection that still uses it; one that is not there is no error. */
+/** Removes the slot, waiting for a connection that still uses it to end; one that is not there is no error. */
 export async function dropSlot(address: ServerAddress, slot: string): Promise<void> {
+  await withSession(address, { applicationName: 'pitr' }, (client) => drop(client, slot));
+}
+
+/**
+ * Leaves a server that is captured no more: ends what is left there of the capture's sessions and removes its slot. Doing
+ * it twice is no error.
+ * @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE; also where a session has not ended within five
+ *   seconds, for it could still make the slot
+ */
+export async function leaveSource(address: ServerAddress, slot: string): Promise<void> {
   await withSession(address, { applicationName: 'pitr' }, async (client) => {
     for (let attempt = 0; ; attempt++) {
-      try {
-        await client.query(
-          'select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1',
-          [slot],
-        );
-        return;
-      } catch (error) {
-        // 55006: the server has not yet noticed that the service's connection is gone.
-        if (sqlState(error) !== '55006' || attempt >= 50) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 100));
+      // A server goes on with what a session that was hung up has asked for, and that may be the slot. Every role may end
+      // its own sessions; one of another role, from before the connection URI changed, can only be waited for.
+      const { rowCount } = await client.query(
+        `select case when usename = current_user then pg_terminate_backend(pid) end
+           from pg_stat_activity where application_name = $1`,
+        [slot],
+      );
+      // Also while one is left: if it stays, the server at least keeps no log until this is tried again.
+      await drop(client, slot);
+      if (rowCount === 0) return;
+      if (attempt >= ATTEMPTS) {
+        throw new Fault('DATASTORE_UNAVAILABLE', `A session named ${slot} does not end on the server`, {
+          hint: 'End it there with pg_terminate_backend().',
+        });
       }
+      await delay(ATTEMPT_MS);
     }
   });
+}
+
+async function drop(client: pg.Client, slot: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await client.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [
+        slot,
+      ]);
+      return;
+    } catch (error) {
+      // 55006: the server has not yet noticed that the service's connection is gone.
+      if (sqlState(error) !== '55006' || attempt >= ATTEMPTS) throw error;
+      await delay(ATTEMPT_MS);
+    }
+  }
 }
 
 function unfit(message: string, hint: string): Fault {
