@@ -1,7 +1,7 @@
 /** Takes over what one instance's capture produces: segments into storage and catalog, gaps and health into the catalog. */
 import type { Logger } from 'pino';
 import { uuidv7 } from 'uuidv7';
-import type { Catalog, StretchRecord } from '../catalog/records.js';
+import type { Catalog, CatalogWriter, StretchRecord } from '../catalog/records.js';
 import type { CapturedSegment, CaptureHealth, LogSink, ResumePoint, StretchStart } from '../datastores/datastore.js';
 import { Fault } from '../errors.js';
 import { archiveHealth } from '../events/happenings.js';
@@ -27,11 +27,23 @@ export class ArchiveSink implements LogSink {
   private stretch: StretchRecord | null = null;
   private risen = false;
   private reported: string | undefined;
+  private readonly closing = new AbortController();
+  /** The newest transaction, and so the last to end. */
+  private recorded: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly instanceId: string,
     private readonly options: ArchiveSinkOptions,
   ) {}
+
+  /**
+   * From here on nothing is taken over, whatever a capture that was too slow to be waited for still hands over. Once this
+   * has resolved the resume point stands still for whoever goes on there. Never rejects.
+   */
+  async close(): Promise<void> {
+    this.closing.abort(new Fault('INSTANCE_NOT_READY', 'This capture of the log was let go'));
+    await this.recorded.catch(() => {});
+  }
 
   /** Where capture has to go on; null where nothing was captured yet. */
   async resumePoint(): Promise<ResumePoint | null> {
@@ -46,14 +58,15 @@ export class ArchiveSink implements LogSink {
   }
 
   identified(identity: string): void {
-    this.adoptIdentity(identity).catch((error: unknown) =>
-      this.options.logger.warn({ instanceId: this.instanceId, err: error }, 'the identity was not recorded'),
-    );
+    this.adoptIdentity(identity).catch((error: unknown) => {
+      if (this.closing.signal.aborted) return;
+      this.options.logger.warn({ instanceId: this.instanceId, err: error }, 'the identity was not recorded');
+    });
   }
 
   async stretchStarted(start: StretchStart): Promise<void> {
-    const { catalog, logger } = this.options;
-    const record = await catalog.write(async (writer) => {
+    const { logger } = this.options;
+    const record = await this.record(async (writer) => {
       const known = await writer.stretchByName(this.instanceId, start.stretch);
       if (known) return known;
       const previous = await writer.newestStretch(this.instanceId);
@@ -93,11 +106,12 @@ export class ArchiveSink implements LogSink {
     const stretch = this.current(segment.last.stretch);
     if (segment.last.ordinal <= stretch.lastOrdinal) return; // Handed over again after a crash.
     const { pipeline } = this.options;
+    const { signal } = this.closing;
     const key = segmentKey(this.instanceId, segment);
     const object = await (segment.packed
-      ? pipeline.writeBlocks(key, segment.open())
-      : pipeline.write(key, segment.open()));
-    await this.options.catalog.write(async (writer) => {
+      ? pipeline.writeBlocks(key, segment.open(), signal)
+      : pipeline.write(key, segment.open(), signal));
+    await this.record(async (writer) => {
       await writer.insertSegment({
         stretchId: stretch.id,
         after: segment.after.ordinal,
@@ -127,7 +141,7 @@ export class ArchiveSink implements LogSink {
 
   async unobserved(stretchName: string, from: Instant, to: Instant): Promise<void> {
     const stretch = this.current(stretchName);
-    await this.options.catalog.write(async (writer) => {
+    await this.record(async (writer) => {
       const known = await writer.gaps([stretch.id]);
       if (known.some((gap) => gap.from === from && gap.to === to)) return; // Told again after a crash.
       await writer.insertGap({
@@ -143,23 +157,25 @@ export class ArchiveSink implements LogSink {
   }
 
   health(health: CaptureHealth): void {
+    if (this.closing.signal.aborted) return;
     const archiveMessage = health.message ?? (health.healthy ? null : 'Log capture is not healthy');
     const told = `${health.healthy} ${archiveMessage}`;
     if (told === this.reported) return;
     this.reported = told;
-    const { catalog, logger, outbox, clock } = this.options;
+    const { logger, outbox, clock } = this.options;
     logger[archiveMessage === null ? 'info' : 'warn'](
       { instanceId: this.instanceId, archiveMessage },
       'health of the log archive',
     );
-    catalog
-      .write(async (writer) => {
-        const before = await writer.instance(this.instanceId);
-        await writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage });
-        if (before?.state !== 'ACTIVE' || before.archiveHealthy === health.healthy) return;
-        await outbox.note(writer, archiveHealth(before, health.healthy, clock()));
-      })
-      .catch((error: unknown) => logger.warn({ instanceId: this.instanceId, err: error }, 'health was not recorded'));
+    this.record(async (writer) => {
+      const before = await writer.instance(this.instanceId);
+      await writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage });
+      if (before?.state !== 'ACTIVE' || before.archiveHealthy === health.healthy) return;
+      await outbox.note(writer, archiveHealth(before, health.healthy, clock()));
+    }).catch((error: unknown) => {
+      if (this.closing.signal.aborted) return;
+      logger.warn({ instanceId: this.instanceId, err: error }, 'health was not recorded');
+    });
   }
 
   takeRisenCoverage(): { stretchId: string; coveredTo: Instant } | null {
@@ -171,7 +187,7 @@ export class ArchiveSink implements LogSink {
   private async adoptIdentity(identity: string): Promise<void> {
     const { catalog, logger } = this.options;
     if ((await catalog.read.instance(this.instanceId))?.identity === identity) return;
-    const other = await catalog.write(async (writer) => {
+    const other = await this.record(async (writer) => {
       const instance = await writer.instance(this.instanceId);
       if (instance?.state !== 'ACTIVE') return null;
       const known = await writer.instanceByIdentity(instance.datastore, identity);
@@ -180,6 +196,16 @@ export class ArchiveSink implements LogSink {
     });
     if (other && other.id !== this.instanceId)
       logger.warn({ instanceId: this.instanceId, otherId: other.id }, 'the database is that of another instance, too');
+  }
+
+  private record<T>(work: (writer: CatalogWriter) => Promise<T>): Promise<T> {
+    const recorded = this.options.catalog.write(async (writer) => {
+      // Not before: the transaction has waited for its turn.
+      this.closing.signal.throwIfAborted();
+      return await work(writer);
+    });
+    this.recorded = recorded;
+    return recorded;
   }
 
   private adopt(stretch: StretchRecord | null): void {

@@ -137,7 +137,10 @@ export class Archiver {
     await this.followed.get(instanceId)?.starting.catch(() => {});
   }
 
-  /** Hands over what is captured and lets the source go. It is followed no more then, also where the source throws. */
+  /**
+   * Hands over what is captured and lets the source go. It is followed no more then, also where the source throws, and
+   * what an archive that was too slow has not taken by now is left to the next capture.
+   */
   async release(instanceId: string): Promise<void> {
     const followed = this.followed.get(instanceId);
     if (!followed) return;
@@ -149,6 +152,7 @@ export class Archiver {
       // Without it the archive is said to reach less far than it does, which is no reason to keep the source.
       await this.flushCoverage().catch((error: unknown) => this.coverageLost(error));
     } finally {
+      await followed.sink.close();
       if (this.followed.get(instanceId) === followed) this.followed.delete(instanceId);
     }
   }
