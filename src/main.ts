@@ -143,7 +143,8 @@ export async function startService(
     });
     releasers.push(() => backups.close());
     const damage = new DamageBook({ ...shared, storage, onLost: (id) => void backups.mend(id) });
-    const instances = new InstanceService({ ...shared, archiver, fileBounds });
+    const onDeleted = (id: string) => backups.instanceDeleted(id);
+    const instances = new InstanceService({ ...shared, archiver, fileBounds, onDeleted });
     releasers.push(() => instances.close());
     const hub = new ProgressHub();
     const tasks = new TaskManager({

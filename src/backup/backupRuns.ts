@@ -12,7 +12,7 @@ import type { BackupType } from '../model.js';
 import { checkQuotas, type Quotas } from '../quotas.js';
 import { RequestScope } from '../requestScope.js';
 import { Making, type MakingOptions, type RollPlan } from './making.js';
-import { interrupted, removeObjects } from './removal.js';
+import { removeObjects } from './removal.js';
 
 export interface BackupRunsOptions extends MakingOptions {
   scratchOf(backupId: string): string;
@@ -29,8 +29,10 @@ const ROLLED = '';
 export class BackupRuns {
   /** The last backup in line of each instance, and of those made of others: the next one waits for it. */
   private readonly queues = new Map<string, Promise<void>>();
+  /** What ends each backup that runs or waits, and whose it is. */
+  private readonly endings = new Map<AbortController, string>();
 
-  /** @param signal ends what runs */
+  /** @param signal ends what runs; its reason is a Fault */
   constructor(
     private readonly options: BackupRunsOptions,
     private readonly signal: AbortSignal,
@@ -45,7 +47,13 @@ export class BackupRuns {
       await writer.insertBackup(record);
     });
     const scope = RequestScope.current?.successor() ?? null;
-    const run = () => this.run(instance, record, roll).finally(() => scope?.end());
+    const ending = new AbortController();
+    this.endings.set(ending, instance.id);
+    const run = async () => {
+      await this.run(instance, record, roll, AbortSignal.any([this.signal, ending.signal]));
+      this.endings.delete(ending);
+      scope?.end();
+    };
     const queue = roll ? ROLLED : instance.id;
     const turn = (this.queues.get(queue) ?? Promise.resolve()).then(() => (scope ? scope.run(run) : run()));
     this.queues.set(queue, turn);
@@ -53,6 +61,11 @@ export class BackupRuns {
       if (this.queues.get(queue) === turn) this.queues.delete(queue);
     });
     return record;
+  }
+
+  /** Ends what runs of an instance, of either kind, and what waits as soon as its turn comes: FAILED with this fault. */
+  end(instanceId: string, why: Fault): void {
+    for (const [ending, of] of this.endings) if (of === instanceId) ending.abort(why);
   }
 
   /** Resolves when the backups of an instance's database that are in line now have ended. */
@@ -70,20 +83,24 @@ export class BackupRuns {
   }
 
   /** Never rejects: how it ended stands on the backup. */
-  private async run(instance: InstanceRecord, backup: BackupRecord, roll: RollPlan | null): Promise<void> {
+  private async run(
+    instance: InstanceRecord,
+    backup: BackupRecord,
+    roll: RollPlan | null,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { catalog, clock, logger, scratchOf, onFault } = this.options;
-    const { signal } = this;
     try {
-      await this.make(instance, backup, roll).finally(() =>
+      await this.make(instance, backup, roll, signal).finally(() =>
         rm(scratchOf(backup.id), { recursive: true, force: true }).catch((cause: unknown) =>
           logger.warn({ backupId: backup.id, err: cause }, 'scratch left behind'),
         ),
       );
       logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup completed');
     } catch (error) {
-      const fault = Fault.from(error);
+      const fault = Fault.from(signal.aborted ? signal.reason : error);
       if (signal.aborted) {
-        logger.info({ instanceId: instance.id, backupId: backup.id }, 'backup ended with the service');
+        logger.info({ instanceId: instance.id, backupId: backup.id, why: fault.message }, 'backup was ended');
       } else {
         logger[logLevelOf(fault.code)]({ instanceId: instance.id, backupId: backup.id, err: error }, 'backup failed');
         await onFault(fault);
@@ -93,18 +110,18 @@ export class BackupRuns {
       );
       await catalog
         .write((writer) =>
-          writer.updateBackup(backup.id, {
-            state: 'FAILED',
-            error: signal.aborted ? interrupted() : fault.toData(),
-            completedAt: clock(),
-          }),
+          writer.updateBackup(backup.id, { state: 'FAILED', error: fault.toData(), completedAt: clock() }),
         )
         .catch((cause: unknown) => logger.error({ err: cause }, 'the end of a backup was not recorded'));
     }
   }
 
-  private async make(instance: InstanceRecord, backup: BackupRecord, roll: RollPlan | null): Promise<void> {
-    const { signal } = this;
+  private async make(
+    instance: InstanceRecord,
+    backup: BackupRecord,
+    roll: RollPlan | null,
+    signal: AbortSignal,
+  ): Promise<void> {
     signal.throwIfAborted();
     const scratch = this.options.scratchOf(backup.id);
     await mkdir(scratch, { recursive: true, mode: 0o700 });

@@ -163,6 +163,15 @@ export class BackupService implements BackupOperations {
     return (await this.options.catalog.read.backup(id)) ?? backup;
   }
 
+  /** An instance is deleted: what is still being made of it ends, and reads its database no longer. */
+  instanceDeleted(instanceId: string): void {
+    const hint = 'Its earlier backups and its log stay recoverable.';
+    this.runs.end(
+      instanceId,
+      new Fault('INSTANCE_NOT_FOUND', 'The instance was deleted while the backup ran', { hint }),
+    );
+  }
+
   async close(): Promise<void> {
     this.stopping.abort(Fault.fromData(interrupted()));
     await this.mender.idle();

@@ -34,6 +34,8 @@ export interface InstanceServiceOptions {
   quotas: Quotas;
   clock: Clock;
   logger: Logger;
+  /** An instance is deleted, and its database is about to be let go or removed. */
+  onDeleted(instanceId: string): void;
 }
 
 /** An id becomes the name of a directory, and twice as long at most where it holds `_` or `:`. */
@@ -191,6 +193,7 @@ export class InstanceService implements InstanceOperations {
       if (instance.state === 'ACTIVE') await archiver.follow(instance); // It is not deleted after all.
       throw error;
     }
+    this.options.onDeleted(id);
     await this.dismantle(instance);
     return this.require(caller, id);
   }

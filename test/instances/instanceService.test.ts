@@ -94,9 +94,11 @@ async function bench(t: TestContext, records: InstanceRecord[]) {
   const fileBounds = { check: async () => {} } as unknown as FileBounds;
   places.isLinkToOwn = async () => false;
   const quotas: Quotas = { instances: null, volumeSizeGiB: null, backups: null, recoveries: null };
-  const instances = new InstanceService({ ...shared, archiver, places, fileBounds, quotas });
+  const told: string[] = [];
+  const onDeleted = (id: string) => void told.push(`${id} is deleted`);
+  const instances = new InstanceService({ ...shared, archiver, places, fileBounds, quotas, onDeleted });
   const healthOf = async (id: string) => (await instances.logArchives(caller, [id])).get(id);
-  return { catalog, disk, datastore, archiver, instances, healthOf };
+  return { catalog, disk, datastore, archiver, instances, healthOf, told };
 }
 
 /** A gate that is shut until it is opened. */
@@ -121,17 +123,20 @@ function rise({ sink }: ToldDatastore): void {
 }
 
 test('an instance that cannot be deleted because the catalog’s disk is full stays captured', async (t) => {
-  const { catalog, disk, datastore, archiver, instances } = await bench(t, [anInstance({ id: 'i' })]);
+  const { catalog, disk, datastore, archiver, instances, told } = await bench(t, [anInstance({ id: 'i' })]);
   await instances.start();
   rise(datastore);
   disk.full = true;
   await assert.rejects(instances.remove(caller, 'i'), { code: 'STORAGE_FULL' });
+  assert.equal(told.length, 0);
   assert.equal(archiver.isCapturing('i'), true);
   assert.equal(datastore.running, 1);
   disk.full = false;
   assert.equal((await catalog.read.instance('i'))?.state, 'ACTIVE');
+  datastore.release = async ({ id }) => void told.push(`${id} is let go`);
   assert.equal((await instances.remove(caller, 'i')).state, 'DELETED');
   assert.equal(datastore.running, 0);
+  assert.deepEqual(told, ['i is deleted', 'i is let go']);
 });
 
 test('a release that cannot record how far the archive reaches is a release all the same', async (t) => {

@@ -105,7 +105,10 @@ test('a database beside which something else has the name of one of its files is
     const file = path.join(dir, `a${ending}.db`);
     await ask(t, 'setup', file);
     execFileSync('mkfifo', [`${file}${ending}`]);
-    await assert.rejects(datastore.inspect(`sqlite://${file}`, 'tenant'), { code: 'INVALID_ARGUMENT', message: /is not a file/ });
+    await assert.rejects(datastore.inspect(`sqlite://${file}`, 'tenant'), {
+      code: 'INVALID_ARGUMENT',
+      message: /is not a file/,
+    });
     await assert.rejects(refuseLinks(file, dir), { code: 'DATASTORE_UNAVAILABLE' });
   }
 });
