@@ -29,7 +29,7 @@ const ROLLED = '';
 export class BackupRuns {
   /** The last backup in line of each instance, and of those made of others: the next one waits for it. */
   private readonly queues = new Map<string, Promise<void>>();
-  /** What ends each backup that runs or waits, and whose it is. */
+  /** What ends each backup that runs or waits, and its line. */
   private readonly endings = new Map<AbortController, string>();
 
   /** @param signal ends what runs; its reason is a Fault */
@@ -47,14 +47,14 @@ export class BackupRuns {
       await writer.insertBackup(record);
     });
     const scope = RequestScope.current?.successor() ?? null;
+    const queue = roll ? ROLLED : instance.id;
     const ending = new AbortController();
-    this.endings.set(ending, instance.id);
+    this.endings.set(ending, queue);
     const run = async () => {
       await this.run(instance, record, roll, AbortSignal.any([this.signal, ending.signal]));
       this.endings.delete(ending);
       scope?.end();
     };
-    const queue = roll ? ROLLED : instance.id;
     const turn = (this.queues.get(queue) ?? Promise.resolve()).then(() => (scope ? scope.run(run) : run()));
     this.queues.set(queue, turn);
     void turn.then(() => {
@@ -63,9 +63,9 @@ export class BackupRuns {
     return record;
   }
 
-  /** Ends what runs of an instance, of either kind, and what waits as soon as its turn comes: FAILED with this fault. */
+  /** Ends the backups of an instance's database, one that waits as soon as its turn comes: FAILED with this fault. */
   end(instanceId: string, why: Fault): void {
-    for (const [ending, of] of this.endings) if (of === instanceId) ending.abort(why);
+    for (const [ending, queue] of this.endings) if (queue === instanceId) ending.abort(why);
   }
 
   /** Resolves when the backups of an instance's database that are in line now have ended. */

@@ -198,7 +198,7 @@ export class InstanceResolver {
   @RequiresRole('admin')
   @Mutation(() => DatabaseInstance, {
     description:
-      'A CREATED or RECOVERED instance is stopped and its data removed. A REGISTERED one is only released: capture stops, slots and other traces on the source are removed, its database is never touched. Backups that are being made of it end FAILED; those it has, and its log, stay recoverable until their retention ends.',
+      'A CREATED or RECOVERED instance is stopped and its data removed. A REGISTERED one is only released: capture stops, slots and other traces on the source are removed, its database is never touched. Backups that are being taken of it end FAILED; those it has, and its log, stay recoverable until their retention ends.',
   })
   async deleteInstance(
     @Ctx() { services, caller }: GatewayContext,
