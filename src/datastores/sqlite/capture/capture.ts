@@ -38,6 +38,8 @@ export class SqliteCapture implements LogCapture {
   private abandoned: number | null = null;
   /** Something was not handed over; what follows it must wait for the next attachment, which begins with it. */
   private halted = false;
+  /** The present attachment's, see Engine; 0 before the first one. */
+  private listener = 0;
   private readonly shipper: SegmentShipper;
   /** Captured log that waits for the archive, bytes. */
   private waitingBytes = 0;
@@ -111,7 +113,7 @@ export class SqliteCapture implements LogCapture {
     this.shipper.lastAttempt();
     // An archive that hangs keeps nobody: what it did not take is in the spool.
     await Promise.race([this.queue, delay(stopPatienceMs, undefined, { ref: false })]);
-    this.engine.unlisten(this.instance.id);
+    this.engine.unlisten(this.listener);
   }
 
   private async archivedFence(restart: boolean): Promise<FenceReply> {
@@ -132,15 +134,17 @@ export class SqliteCapture implements LogCapture {
     // A session begins by following, and with nothing to tell.
     this.pace = 'follows';
     this.setNotice(null);
-    this.engine.listen(this.instance.id, {
+    this.engine.unlisten(this.listener);
+    this.listener = this.engine.listen({
       event: (event) => this.enqueue(mine, event),
       lost: () => void this.reattach(mine, 'The process that follows the log ended unexpectedly and is started again.'),
     });
-    const { instance, archived, tuning } = this;
+    const { instance, listener, archived, tuning } = this;
     const file = databaseFile(instance);
     try {
       await this.engine.call('attach', {
         capture: instance.id,
+        listener,
         file,
         spool: spoolDirectory(instance),
         archived,

@@ -59,14 +59,16 @@ export class CaptureSession {
     this.attempted = resolve;
   });
 
+  /** `before`: what has to be over before the database and the spool may be touched. */
   constructor(
     private readonly request: AttachRequest,
     private readonly emit: (event: SessionEvent) => void,
+    before: Promise<void> = Promise.resolve(),
   ) {
     this.wait = request.tuning.pauseMs;
     this.listener = new LogListener(`${request.file}-wal`, () => this.poke());
     this.restarts = new RestartSchedule(request.tuning, emit);
-    this.running = this.run().finally(() => this.attempted());
+    this.running = before.then(() => this.run()).finally(() => this.attempted());
   }
 
   /**

@@ -25,14 +25,14 @@ interface Waiting {
 
 const engineProgram = fileURLToPath(new URL('./engineProcess.js', import.meta.url));
 const stderrKept = 4096;
-/** Nothing the engine is asked takes longer, but for a lock or a disk that hangs. */
-const callTimeoutMs = 120_000;
 const longestBackoffMs = 10_000;
 
 export class Engine {
+  /** Nothing the engine is asked takes longer, but for a lock or a disk that hangs. Set by tests that do not wait as long. */
+  callTimeoutMs = 120_000;
   private child: ChildProcess | null = null;
   private readonly waiting = new Map<number, Waiting>();
-  private readonly listeners = new Map<string, CaptureListener>();
+  private readonly listeners = new Map<number, CaptureListener>();
   private nextId = 1;
   private stderr = '';
   private closed = false;
@@ -44,12 +44,18 @@ export class Engine {
     private readonly program = engineProgram,
   ) {}
 
-  listen(capture: string, listener: CaptureListener): void {
-    this.listeners.set(capture, listener);
+  /**
+   * Answers with the number by which `attach` names the listener. Each attachment has one of its own: a session that ends
+   * later than it was waited for is not heard by the one after it, which hands over what that left in the spool.
+   */
+  listen(listener: CaptureListener): number {
+    const number = this.nextId++;
+    this.listeners.set(number, listener);
+    return number;
   }
 
-  unlisten(capture: string): void {
-    this.listeners.delete(capture);
+  unlisten(listener: number): void {
+    this.listeners.delete(listener);
   }
 
   /** How long to wait before attaching again after a loss: longer and longer while the process keeps dying early. */
@@ -73,7 +79,7 @@ export class Engine {
         this.waiting.set(id, { resolve, reject });
         timer = setTimeout(() => {
           reject(new Fault('DATASTORE_UNAVAILABLE', `The SQLite process did not answer ${name} in time`));
-        }, callTimeoutMs);
+        }, this.callTimeoutMs);
         child.send({ id, call: name, arguments: given }, (error) => {
           if (error) reject(this.gone(error));
         });
@@ -125,7 +131,7 @@ export class Engine {
 
   private receive(message: FromEngine): void {
     if ('event' in message) {
-      this.listeners.get(message.capture)?.event(message.event);
+      this.listeners.get(message.listener)?.event(message.event);
       return;
     }
     const waiting = this.waiting.get(message.id);

@@ -11,15 +11,22 @@ import type { CallName, EngineCalls, FromEngine, ToEngine } from './engineProtoc
 const sessions = new Map<string, CaptureSession>();
 
 const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<EngineCalls[K]['answer']> } = {
-  async attach({ capture, ...request }) {
-    const started = new CaptureSession(request, (event) => send({ capture, event }));
+  async attach({ capture, listener, ...request }) {
+    // One is left where the service gave up waiting for its end; how it ended was for that call to say.
+    const over = sessions
+      .get(capture)
+      ?.stop()
+      .catch(() => {});
+    const started = new CaptureSession(request, (event) => send({ listener, event }), over);
     sessions.set(capture, started);
     await started.ready;
     return null;
   },
   async detach({ capture }) {
-    await sessions.get(capture)?.stop();
-    sessions.delete(capture);
+    const ending = sessions.get(capture);
+    await ending?.stop();
+    // Another one may have been attached meanwhile, see attach.
+    if (sessions.get(capture) === ending) sessions.delete(capture);
     return null;
   },
   fence: ({ capture, restart }) => session(capture).fence(restart),

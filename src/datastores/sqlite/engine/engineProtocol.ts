@@ -12,7 +12,8 @@ export interface DatabaseFacts {
 
 /** Every call with its arguments and its answer. */
 export interface EngineCalls {
-  attach: { arguments: { capture: string } & AttachRequest; answer: null };
+  /** The capture's events go to `listener`. A session of the same capture that still ends is waited for. */
+  attach: { arguments: { capture: string; listener: number } & AttachRequest; answer: null };
   detach: { arguments: { capture: string }; answer: null };
   fence: { arguments: { capture: string; restart: boolean }; answer: FenceReply };
   abandon: { arguments: { capture: string; reason: string }; answer: null };
@@ -34,4 +35,4 @@ export type ToEngine = { [K in CallName]: { id: number; call: K; arguments: Engi
 export type FromEngine =
   | { id: number; answer: unknown }
   | { id: number; fault: FaultData; cause: string }
-  | { capture: string; event: SessionEvent };
+  | { listener: number; event: SessionEvent };
