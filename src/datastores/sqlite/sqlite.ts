@@ -46,8 +46,8 @@ export interface SqliteDatastore extends Datastore {
 
 export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatastore {
   const logger = options.logger ?? silent;
-  const engine = new Engine(logger, options.engineProgram);
   const tuning = { ...defaults, ...options.capture };
+  const engine = new Engine(logger, tuning.hangMs, options.engineProgram);
   let version: string | null = null;
   const libraryVersion = async () => {
     version ??= await engine.call('version', {});

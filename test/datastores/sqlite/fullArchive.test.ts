@@ -141,7 +141,7 @@ test('an archive that hangs turns the capture red, and a capture can be stopped 
   await committed(t, bench, dir, 'a');
   const limit = new AbortController();
   const fence = capture.fence(limit.signal);
-  await until('it is told', () => /has not answered/.test(capture.health().message ?? ''));
+  await until('it is told', () => /archive has not answered/.test(capture.health().message ?? ''));
   limit.abort(new Fault('STORAGE_UNAVAILABLE', 'too late'));
   await assert.rejects(fence, { code: 'STORAGE_UNAVAILABLE' });
   await capture.stop();

@@ -95,7 +95,7 @@ export class SqliteCapture implements LogCapture {
   }
 
   health(): CaptureHealth {
-    const troubles = [this.shipper.trouble, this.sourceTrouble].filter((each) => each !== null);
+    const troubles = [this.shipper.trouble, this.engine.trouble, this.sourceTrouble].filter((each) => each !== null);
     const healthy = troubles.length === 0;
     const said = this.notice === null ? troubles : [...troubles, this.notice];
     const message = said.length > 0 ? said.join(' ') : null;
@@ -138,6 +138,7 @@ export class SqliteCapture implements LogCapture {
     this.listener = this.engine.listen({
       event: (event) => this.enqueue(mine, event),
       lost: () => void this.reattach(mine, 'The process that follows the log ended unexpectedly and is started again.'),
+      troubled: () => this.sink.health(this.health()),
     });
     const { instance, listener, archived, tuning } = this;
     const file = databaseFile(instance);

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Fault } from '../../../errors.js';
 import type { SessionEvent } from '../follower/captureTerms.js';
 import type { CallName, EngineCalls, FromEngine } from './engineProtocol.js';
+import { Pulse } from './pulse.js';
 
 /** Where the driver's lines go; nothing but sentences and plain facts. */
 export interface SqliteLogger {
@@ -16,6 +17,8 @@ export interface CaptureListener {
   event(event: SessionEvent): void;
   /** The engine process ended; the capture must be attached anew. */
   lost(): void;
+  /** `trouble` of the engine is another one now. */
+  troubled(): void;
 }
 
 interface Waiting {
@@ -38,11 +41,30 @@ export class Engine {
   private closed = false;
   private startedAt = 0;
   private backoffMs = 0;
+  private readonly pulse: Pulse;
 
+  /** `hangMs`: an engine process that has not answered for this long is called hanging, ms. */
   constructor(
     private readonly logger: SqliteLogger,
+    private readonly hangMs: number,
     private readonly program = engineProgram,
-  ) {}
+  ) {
+    this.pulse = new Pulse(
+      hangMs,
+      // Nobody waits for this answer, and what comes of a process that ended is told anyway.
+      () => this.child?.send({ id: this.nextId++, call: 'ping', arguments: {} }, () => {}),
+      () => this.hangChanged(),
+    );
+  }
+
+  /** Why no capture goes on although the process is there; null when all is well. */
+  get trouble(): string | null {
+    if (!this.pulse.hangs) return null;
+    return (
+      `The process that follows the logs of SQLite databases has not answered for ${this.hangMs / 1000} seconds. ` +
+      'Look whether it is stopped, or a disk of the databases or of the service hangs; capture goes on once it answers.'
+    );
+  }
 
   /**
    * Answers with the number by which `attach` names the listener. Each attachment has one of its own: a session that ends
@@ -126,10 +148,12 @@ export class Engine {
     child.on('error', (error) => this.ended(child, error.message));
     child.on('exit', (code, signal) => this.ended(child, signal ?? `exit code ${code}`));
     this.child = child;
+    this.pulse.start();
     return child;
   }
 
   private receive(message: FromEngine): void {
+    this.pulse.heard();
     if ('event' in message) {
       this.listeners.get(message.listener)?.event(message.event);
       return;
@@ -147,6 +171,7 @@ export class Engine {
   private ended(child: ChildProcess, how: string): void {
     if (this.child !== child) return;
     this.child = null;
+    this.pulse.stop();
     const error = this.gone(new Error(`${how}: ${this.stderr}`));
     for (const waiting of [...this.waiting.values()]) waiting.reject(error);
     if (this.closed) return;
@@ -154,6 +179,14 @@ export class Engine {
     this.backoffMs = lived > 60_000 ? 100 : Math.min(Math.max(100, this.backoffMs * 2), longestBackoffMs);
     this.logger.warn({ how, stderr: this.stderr }, 'The SQLite process ended; it is started again');
     for (const listener of [...this.listeners.values()]) listener.lost();
+  }
+
+  private hangChanged(): void {
+    const facts = { pid: this.pid };
+    if (this.pulse.hangs)
+      this.logger.warn(facts, 'The SQLite process does not answer; nothing is captured until it does');
+    else this.logger.info(facts, 'The SQLite process answers again');
+    for (const listener of [...this.listeners.values()]) listener.troubled();
   }
 
   private gone(cause: Error): Fault {

@@ -46,6 +46,7 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
     session(capture).takeUp();
     return null;
   },
+  ping: async () => null,
   version: async () => sqliteVersion(),
   examine: ({ file }) => examine(file),
   useWal: ({ file, create }) => useWal(file, create),

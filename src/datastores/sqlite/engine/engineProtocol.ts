@@ -22,6 +22,8 @@ export interface EngineCalls {
   /** Lets go of the source, and takes it up again. What the log loses meanwhile is a gap. */
   letGo: { arguments: { capture: string; reason: string }; answer: null };
   takeUp: { arguments: { capture: string }; answer: null };
+  /** Nothing but a sign of life. */
+  ping: { arguments: Record<string, never>; answer: null };
   version: { arguments: Record<string, never>; answer: string };
   examine: { arguments: { file: string }; answer: DatabaseFacts };
   useWal: { arguments: { file: string; create: boolean }; answer: DatabaseFacts };

@@ -25,7 +25,7 @@ export interface CaptureTuning {
    * log has grown as much; where the archive takes nothing, capture lets go of the source at once.
    */
   retainBytes: number;
-  /** An archive that has not answered for this long is called hanging, ms. */
+  /** An archive, or the engine process, that has not answered for this long is called hanging, ms. */
   hangMs: number;
 }
 
