@@ -4,15 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { truncate } from 'node:fs/promises';
+import { open, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
 import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachPoint.js';
-import type { AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
+import type { ArchiveEnd, AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
 import type { WalFollower } from '../../../src/datastores/sqlite/follower/walFollower.js';
-import { BrokenLog } from '../../../src/datastores/sqlite/source/walFile.js';
+import { BrokenLog, WalFile } from '../../../src/datastores/sqlite/source/walFile.js';
 import type { WalPins } from '../../../src/datastores/sqlite/source/walPins.js';
 import { scratchDir } from '../../support/scratch.js';
 import { TestDatabase } from '../../support/sqliteDatabase.js';
@@ -109,6 +109,69 @@ test('where the log is restarted before that, the generation ends', async (t) =>
   });
   assert.equal(follower, null, 'the second is missing, and the generation went on');
 });
+
+/** A capture that let go after one transaction. `whileProving`: what others do while the next attachment reads its log. */
+async function letGo(
+  t: TestContext,
+  whileProving: (world: Followed, known: ArchiveEnd) => Promise<void>,
+  copying = '',
+): Promise<Followed & { from: AttachFrom }> {
+  const world = await followed(t);
+  const { follower } = await world.attach();
+  await world.application.run("PRAGMA busy_timeout=0; INSERT INTO t VALUES ('first')");
+  await follower.look();
+  await world.application.run(copying);
+  await follower.look();
+  const known = await follower.abandon();
+  const usual = WalFile.prototype.frames;
+  const proving = async function (this: WalFile, ...given: Parameters<WalFile['frames']>) {
+    await usual.apply(this, given);
+    await whileProving(world, known);
+  };
+  t.mock.method(WalFile.prototype, 'frames', proving, { times: 1 });
+  return { ...world, from: { known, gap: null, unwatched: null } };
+}
+
+test('while an attachment proves a log others may write and copy, but not restart it', async (t) => {
+  const { events, attach, from } = await letGo(t, async ({ application }) => {
+    // Not over the page of the first: it would be left for a later copy.
+    await application.run('CREATE TABLE second (x)');
+    const [state] = await application.all('PRAGMA wal_checkpoint(RESTART)');
+    assert.deepEqual([state?.busy, Number(state?.checkpointed) > 0], [1, true]);
+  });
+  const { follower } = await attach(from);
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 2]);
+  assert.equal(events.filter(({ type }) => type === 'stretch').length, 1);
+});
+
+test('a log that is restarted while it is proved, because all of it was copied, is another one', async (t) => {
+  const writes = ({ application }: Followed) => application.run("INSERT INTO t VALUES ('second')");
+  const { attach, from } = await letGo(t, writes, 'PRAGMA wal_checkpoint(PASSIVE)');
+  const { follower } = await attach(from);
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [2, 1]);
+});
+
+const tampering: { what: string; act(file: string, known: ArchiveEnd): Promise<void> }[] = [
+  {
+    what: 'the last captured frame',
+    async act(file, { continuation }) {
+      assert.ok(continuation);
+      const wal = await open(`${file}-wal`, 'r+');
+      const sum = 32 + (continuation.frames - 1) * (24 + continuation.pageSize) + 16;
+      await wal.write(Buffer.alloc(8), 0, 8, sum).finally(() => wal.close());
+    },
+  },
+  // As far as the filesystem tells. Opening and closing it here would drop the locks of this process.
+  { what: 'the file under the log', act: (file) => utimes(file, new Date(), new Date()) },
+];
+for (const { what, act } of tampering) {
+  test(`something that is not SQLite writes to ${what} after that was proved: it is noticed`, async (t) => {
+    const { attach, from } = await letGo(t, ({ spool }, known) => act(path.join(spool, 'a.db'), known));
+    await assert.rejects(async () => (await attach(from)).follower.fence(), BrokenLog);
+  });
+}
 
 test('log that was read and could not be saved stays protected, and nothing says that it is in the file', async (t) => {
   const { application, spool, attach } = await followed(t);

@@ -7,6 +7,7 @@ import { WalFile } from '../source/walFile.js';
 import { WalPins } from '../source/walPins.js';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
+import { proveBeside } from './capturedPrefix.js';
 import type { AttachRequest, SessionEvent } from './captureTerms.js';
 import { SegmentWriter } from './segmentWriter.js';
 import { WalFollower } from './walFollower.js';
@@ -28,12 +29,13 @@ export async function attachFollower(
   const pins = await WalPins.open(request.file);
   const wal = new WalFile(`${request.file}-wal`);
   try {
+    const proved = await proveBeside(request, from, pins, wal);
     if (!(await pins.lockWrites(attachPatienceMs, async () => false))) {
       throw new Error('another program has held the write lock of the database for seconds; capture waits for it');
     }
     let point: AttachPoint;
     try {
-      point = await attachPoint(request, from, pins, wal);
+      point = await attachPoint(request, from, pins, wal, proved);
     } finally {
       await pins.unlockWrites();
     }

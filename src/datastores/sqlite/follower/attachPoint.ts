@@ -3,19 +3,11 @@
  * goes on there, otherwise at the beginning of a new generation.
  */
 import { Fault } from '../../../errors.js';
-import type { Continuation } from '../formats/continuation.js';
-import {
-  frameBytes,
-  frameDbPages,
-  runningSum,
-  sameLife,
-  sumSoFar,
-  type WalHeader,
-  type WalSum,
-} from '../formats/walFormat.js';
-import { type FileMark, isAsNoted, markOf } from '../source/mainFile.js';
-import { BrokenLog, type WalFile } from '../source/walFile.js';
+import { sameLife, type WalHeader, type WalSum } from '../formats/walFormat.js';
+import { type FileMark, markOf } from '../source/mainFile.js';
+import type { WalFile } from '../source/walFile.js';
 import type { WalPins } from '../source/walPins.js';
+import { type CapturedPrefix, capturedPrefix } from './capturedPrefix.js';
 import type { ArchiveEnd, AttachRequest } from './captureTerms.js';
 import { findRest } from './restMark.js';
 
@@ -53,12 +45,13 @@ const lostLog = 'The write-ahead log was restarted or replaced while nobody watc
 const otherFile =
   'The database file was written to while nobody watched, so it may no longer be what the log continues.';
 
-/** Takes the first pin and looks around. The write lock is held by the caller. */
+/** Takes the pin and looks around. The write lock is held by the caller; `proved` is what was proved before it was taken. */
 export async function attachPoint(
   request: AttachRequest,
   { known, gap, unwatched }: AttachFrom,
   pins: WalPins,
   wal: WalFile,
+  proved: CapturedPrefix | null,
 ): Promise<AttachPoint> {
   const state = await pins.pin();
   const { journalMode, pageSize, dbPages } = await pins.settings();
@@ -84,13 +77,16 @@ export async function attachPoint(
     const place = { generation, ordinal, seenLo: coveredTo, newStretch: null };
     const axis = Math.max(coveredTo, continuation?.axis ?? 0);
     if (epoch && continuation && sameLife(epoch, continuation)) {
-      const commits = await commitsBefore(wal, epoch, continuation, state.frames);
+      const log = { epoch, state, file };
+      const prefix = await capturedPrefix(request.spool, generation, continuation, log, wal, proved);
       // The log goes on, but it must also still lie over the same file.
-      if (commits !== null && !(await isAsNoted(request.spool, generation, file))) reason = otherFile;
-      else if (commits !== null) {
+      if (prefix.commits !== null && !prefix.asNoted) reason = otherFile;
+      else if (prefix.commits !== null) {
         const { frames, sum } = continuation;
         if (frames < state.frames) pins.missesSome();
-        return { ...found, ...place, axis, frames, sum, epochStart: Math.max(0, ordinal - commits) };
+        // The mark from before the proof: what wrote to the file since must be a checkpoint, and that is still to be seen.
+        const seen = { file: prefix.file, copied: prefix.copied };
+        return { ...found, ...seen, ...place, axis, frames, sum, epochStart: Math.max(0, ordinal - prefix.commits) };
       }
     } else if (rest && (epoch === null || copied === 0)) {
       // Nothing was copied out of any log since all that is captured was in the file: this life is the first since.
@@ -106,27 +102,4 @@ export async function attachPoint(
   // a copy of the file and the log fit together.
   if (!pins.soft || !epoch) return { ...start, frames: 0, sum: epoch?.sum ?? { a: 0, b: 0 } };
   return { ...start, frames: state.frames, sum: await wal.sumAfter(epoch, state.frames) };
-}
-
-/** How many transactions the log holds up to where `end` says; null where the log is not the one that `end` is about. */
-async function commitsBefore(
-  wal: WalFile,
-  epoch: WalHeader,
-  end: Continuation,
-  frames: number,
-): Promise<number | null> {
-  if (end.frames > frames || end.pageSize !== epoch.pageSize) return null;
-  const running = runningSum(epoch.sum);
-  const size = frameBytes(epoch.pageSize);
-  let commits = 0;
-  try {
-    await wal.frames(epoch, { from: 0, to: end.frames }, running, async (bytes, count) => {
-      for (let i = 0; i < count; i++) if (frameDbPages(bytes, i * size) > 0) commits += 1;
-    });
-  } catch (error) {
-    if (error instanceof BrokenLog) return null;
-    throw error;
-  }
-  const sum = sumSoFar(running);
-  return sum.a === end.sum.a && sum.b === end.sum.b ? commits : null;
 }

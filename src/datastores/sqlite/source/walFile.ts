@@ -84,8 +84,9 @@ export class WalFile {
     return frameHasSaltOf(bytes, 0, log);
   }
 
-  /** The checksum after frame number `frames`, as that frame says it. */
+  /** The checksum after frame number `frames`, as that frame says it. @throws BrokenLog where the log is shorter */
   async sumAfter(log: WalHeader, frames: number): Promise<WalSum> {
+    if (frames === 0) return log.sum;
     const bytes = Buffer.alloc(frameHeaderBytes);
     await this.readExactly(bytes, walHeaderBytes + (frames - 1) * frameBytes(log.pageSize));
     return frameSum(bytes, 0);

@@ -124,8 +124,18 @@ export class WalPins {
     await this.writer?.run('ROLLBACK');
   }
 
-  /** Takes the first pin, under the write lock, and answers with the log that it reads. */
+  /**
+   * Takes a first pin without the write lock, and answers with the log as it is found then. Whether that pin is firm cannot
+   * be told: between it and the answer others may have written and copied. `pin` takes it anew.
+   */
+  async pinBeside(): Promise<LogState | null> {
+    await this.begin(this.current);
+    return this.state();
+  }
+
+  /** Takes the pin, under the write lock, and answers with the log that it reads. Nobody can restart the log meanwhile. */
   async pin(): Promise<LogState | null> {
+    await this.end(this.current);
     await this.begin(this.current);
     const state = await this.state();
     this.readsUpTo = state?.frames ?? 0;
