@@ -160,6 +160,7 @@ export function createPostgresqlDatastore(options: PostgresqlOptions): Datastore
       const capture = new WalCapture({
         address: addressOf(instance, boundsOf(instance.tenantId)),
         slot: slotName(instance.id),
+        systemId: typeof instance.state.systemId === 'string' ? instance.state.systemId : null,
         resume,
         sink,
         retainBytes: options.retainBytes ?? 2 ** 30,

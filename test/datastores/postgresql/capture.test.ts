@@ -295,5 +295,12 @@ describe('PostgreSQL: capture over faults', { skip: withoutPostgresql, timeout: 
     await rig.archive.until('another one', () => rig.archive.stretches.length === 3);
     assert.match(rig.archive.stretches[2]?.reason ?? '', /not the archived one/);
     await diverged.stop();
+    // The instance stays the cluster that was registered, so that its address can be corrected.
+    rig.archive.identity = null;
+    const registered = { ...rig.instance, state: { systemId: '1234567890' } };
+    const other = await rig.driver.capture(registered, rig.archive.resumePoint(), rig.archive);
+    await other.fence();
+    await other.stop();
+    assert.equal(rig.archive.identity, null);
   });
 });

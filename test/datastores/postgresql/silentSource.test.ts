@@ -26,6 +26,7 @@ describe('PostgreSQL: a source that falls silent', { timeout: 120_000 }, () => {
     new WalCapture({
       address: server.address,
       slot: 'pitr_x',
+      systemId: null,
       resume: null,
       sink: archive,
       retainBytes: 2 ** 30,

@@ -157,6 +157,7 @@ describe('PostgreSQL: files for TLS', { timeout: 120_000 }, () => {
     const capture = new WalCapture({
       address: addressWith('sslrootcert', file),
       slot: 'pitr_x',
+      systemId: null,
       resume: null,
       sink: archive,
       retainBytes: 2 ** 30,

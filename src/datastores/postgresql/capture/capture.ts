@@ -29,6 +29,8 @@ const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000];
 export interface CaptureOptions {
   address: ServerAddress;
   slot: string;
+  /** Of the cluster that was registered; null where that is not known. */
+  systemId: string | null;
   resume: ResumePoint | null;
   sink: LogSink;
   /** Log that the source may have to keep while the archive takes none; past it capture lets go of its slot. */
@@ -45,6 +47,7 @@ interface Fenced {
 export class WalCapture implements LogCapture {
   readonly address: ServerAddress;
   private readonly slot: string;
+  private readonly systemId: string | null;
   private readonly sink: LogSink;
   private readonly streamRestMs: number;
   /** The source's commits do not wait for the archive, and nothing says that they might. */
@@ -74,6 +77,7 @@ export class WalCapture implements LogCapture {
   constructor(options: CaptureOptions) {
     this.address = options.address;
     this.slot = options.slot;
+    this.systemId = options.systemId;
     this.sink = options.sink;
     this.streamRestMs = options.streamRestMs;
     this.session = new SourceSession(options.address, options.slot);
@@ -206,8 +210,10 @@ export class WalCapture implements LogCapture {
       const server = await stream.identify();
       await this.session.run(requireKnownMajor);
       await this.session.run((client) => ensureSlot(client, this.slot));
+      const identity = await this.session.run((client) => identityBehind(client, server));
       const archived = await this.connectTo(server);
-      this.sink.identified(await this.session.run((client) => identityBehind(client, server)));
+      // Of another cluster at this address the log is kept, but the instance is not taken for it: the address may be corrected.
+      if ((this.systemId ?? server.systemId) === server.systemId) this.sink.identified(identity);
       this.handover.synchronous = false;
       this.unawaited = false;
       // From here to the stream nothing waits, so stop() either comes before and is seen, or finds the stream.
