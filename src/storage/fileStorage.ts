@@ -151,6 +151,7 @@ export class FileStorage implements Storage {
   /** Gives a finished file its name and makes that durable. */
   private async place(temporary: string, target: string, key: ObjectKey): Promise<void> {
     const dir = path.dirname(target);
+    const { ino } = await stat(temporary);
     try {
       for (let attempt = 1; ; attempt += 1) {
         try {
@@ -168,7 +169,8 @@ export class FileStorage implements Storage {
       await this.orAbsent(syncDirectory(dir));
       await this.makeDurable(dir);
     } catch (error) {
-      await unlink(target).catch(() => {});
+      // A later put of the same object may have taken its place meanwhile.
+      if ((await stat(target).catch(() => null))?.ino === ino) await unlink(target).catch(() => {});
       throw error;
     }
   }

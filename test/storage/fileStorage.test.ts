@@ -95,6 +95,23 @@ describe('storage in files', () => {
     await assert.rejects(FileStorage.open(dir), isFault('STORAGE_UNAVAILABLE'));
   });
 
+  it('takes back what it could not make durable, and no later put of the same object', async (t) => {
+    const storage = await FileStorage.open(await scratchDir(t));
+    const inside = storage as unknown as { makeDurable(dir: string): Promise<void> };
+    const usual = inside.makeDurable;
+    for (const later of [false, true]) {
+      inside.makeDurable = async () => {
+        inside.makeDurable = usual;
+        if (later) await storage.put('a/b', one('x'));
+        throw Object.assign(new Error('the disk hung'), { code: 'EIO', syscall: 'fsync' });
+      };
+      await assert.rejects(storage.put('a/b', one('x')), isFault('STORAGE_UNAVAILABLE'));
+      const found = await storage.get('a/b');
+      found?.destroy();
+      assert.equal(found !== null, later);
+    }
+  });
+
   it('tells a full disk from a broken one', () => {
     const codes = {
       ENOSPC: 'STORAGE_FULL',
