@@ -8,7 +8,7 @@ import type { Sealer } from './seal.js';
 
 type InstanceReads = Pick<
   CatalogReader,
-  'instance' | 'instancesByIds' | 'instances' | 'instancesInStates' | 'instanceByIdentity'
+  'instance' | 'instancesByIds' | 'instances' | 'instancesInStates' | 'instanceByIdentity' | 'instanceByEndpoint'
 >;
 type InstanceChanges = Pick<CatalogWriter, 'insertInstance' | 'updateInstance' | 'deleteInstance'>;
 
@@ -42,6 +42,11 @@ export function instanceReads(manager: EntityManager, secrets: Sealer): Instance
 
     async instanceByIdentity(datastore, identity) {
       const row = await instances.findOneBy({ datastore, identity, deletedAt: IsNull() });
+      return row && opened(row);
+    },
+
+    async instanceByEndpoint(datastore, endpoint) {
+      const row = await instances.findOneBy({ datastore, endpoint, deletedAt: IsNull() });
       return row && opened(row);
     },
   };

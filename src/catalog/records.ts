@@ -241,6 +241,7 @@ export interface CatalogReader {
   /** Every instance in one of these states, of all tenants; for the service's own start. */
   instancesInStates(states: readonly InstanceState[]): Promise<InstanceRecord[]>;
   instanceByIdentity(datastore: string, identity: string): Promise<InstanceRecord | null>;
+  instanceByEndpoint(datastore: string, endpoint: string): Promise<InstanceRecord | null>;
 
   backup(id: string): Promise<BackupRecord | null>;
   backupsByIds(ids: readonly string[]): Promise<BackupRecord[]>;

@@ -277,7 +277,7 @@ export class InstanceService implements InstanceOperations {
     await catalog.write(async (writer) => {
       const wanted = { instances: 1, volumeSizeGiB: input.volumeSizeGiB ?? 0 };
       checkQuotas(quotas, await writer.usage(caller.tenantId), wanted);
-      await refuseTaken(writer, instance);
+      await refuseTaken(writer, instance, inspected);
       await writer.insertInstance(instance);
     });
     try {
@@ -376,12 +376,19 @@ function checkDirectoryName(id: string | null): void {
 
 /**
  * Ids and databases are unique in the whole service, because stored objects and log capture go by them. So an admin who
- * guesses one learns that it is taken, in the same words for one's own as for another tenant's.
+ * guesses one learns that it is taken, in the same words for one's own as for another tenant's. What is reached at the
+ * endpoint of another instance is that instance's, also where it was replaced and no capture has met it yet.
  */
-async function refuseTaken(writer: CatalogWriter, instance: InstanceRecord): Promise<void> {
-  const taken = (await writer.instance(instance.id)) !== null;
+async function refuseTaken(
+  writer: CatalogWriter,
+  { id, datastore }: InstanceRecord,
+  inspected: InstanceFacts | null,
+): Promise<void> {
+  const taken = (await writer.instance(id)) !== null;
   const adopted =
-    instance.identity !== null && (await writer.instanceByIdentity(instance.datastore, instance.identity)) !== null;
+    inspected &&
+    ((await writer.instanceByIdentity(datastore, inspected.identity)) ??
+      (await writer.instanceByEndpoint(datastore, inspected.endpoint)));
   if (!taken && !adopted) return;
   throw new Fault(
     'INSTANCE_EXISTS',

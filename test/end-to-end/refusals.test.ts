@@ -162,6 +162,7 @@ test('a database whose file was replaced is still the one that is registered, an
   await fresh.run('PRAGMA journal_mode=WAL');
   await fresh.close();
   await rename(`${file}.new`, file);
+  await refused(register(service, uri), 'INSTANCE_EXISTS');
   await until('the capture has met the other file', async () => (await known()) !== before);
   await refused(register(service, uri), 'INSTANCE_EXISTS');
   // Most filesystems give a number that is free to one of the next files.

@@ -79,6 +79,9 @@ export function createSqliteDatastore(options: SqliteOptions = {}): SqliteDatast
       return inspectFile(connectionUri, await libraryVersion());
     },
 
+    // Earlier releases noted no time of birth.
+    continues: (known, found) => found.startsWith(`${known}:`),
+
     async adopt(instance) {
       const file = databaseFile(instance);
       // Said before it is done: afterwards the file is as if it had always been so.

@@ -1,10 +1,12 @@
 /** Which URIs lead to a database that can be captured, and what is said of the others. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import type { BigIntStats } from 'node:fs';
 import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { refuseLinks } from '../../../src/datastores/sqlite/source/databasePaths.js';
+import { identityOf } from '../../../src/datastores/sqlite/source/mainFile.js';
 import { createSqliteDatastore } from '../../../src/datastores/sqlite/sqlite.js';
 import { scratchDir } from '../../support/scratch.js';
 import { ask } from '../../support/sqlitePrograms.js';
@@ -95,6 +97,12 @@ test('a database that may not be written to is refused', async (t) => {
   assert.match(refusals[3] ?? '', ofFile);
   // So that whoever is not root can remove it.
   await chmod(path.join(dir, 'closed'), 0o755);
+});
+
+test('a file is told from a later one that is given its number by the time of its birth', () => {
+  const stats = { dev: 1n, ino: 2n, birthtimeNs: 3n } as BigIntStats;
+  assert.equal(identityOf({ ...stats, ctimeNs: 9n }), identityOf(stats));
+  assert.notEqual(identityOf({ ...stats, birthtimeNs: 4n }), identityOf(stats));
 });
 
 test('a database beside which something else has the name of one of its files is refused', async (t) => {
