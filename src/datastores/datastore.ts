@@ -135,7 +135,7 @@ export interface CapturedSegment {
   open(): AsyncIterable<Buffer>;
 }
 
-/** Receives what a capture produces; implemented by backup/archiver.ts. */
+/** Receives what a capture produces; implemented by backup/archiveSink.ts. */
 export interface LogSink {
   /**
    * The database that is followed from now on has this identity (see InstanceFacts), maybe another than when its instance

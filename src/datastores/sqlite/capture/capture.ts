@@ -205,6 +205,8 @@ export class SqliteCapture implements LogCapture {
 
   /** Keeps captured log that waits for the archive from growing without end. */
   private setPace(): void {
+    // By then the session may be another capture's.
+    if (this.stopped) return;
     const { pace, waitingBytes } = this;
     const { retainBytes } = this.tuning;
     const capture = this.instance.id;

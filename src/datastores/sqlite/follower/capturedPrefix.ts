@@ -9,9 +9,9 @@ import {
   frameDbPages,
   runningSum,
   sameLife,
+  sameSum,
   sumSoFar,
   type WalHeader,
-  type WalSum,
 } from '../formats/walFormat.js';
 import type { LogState } from '../formats/walIndex.js';
 import { type FileMark, isAsNoted, markOf } from '../source/mainFile.js';
@@ -101,8 +101,4 @@ async function commitsBefore(end: Continuation, { epoch, state }: FoundLog, wal:
     throw error;
   }
   return sameSum(sumSoFar(running), end.sum) ? commits : null;
-}
-
-function sameSum(a: WalSum, b: WalSum): boolean {
-  return a.a === b.a && a.b === b.b;
 }

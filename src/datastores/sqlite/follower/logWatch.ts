@@ -138,8 +138,13 @@ export class LogWatch {
     const { pins, reading } = this.followed;
     if (frames !== reading.frames) return;
     // Not only where something was found: a look that found it and could not save it may have ended before this.
-    if (pins.soft && copied < frames) await pins.movePin();
-    // What was copied until now explains the writes until now; from here on there must be none.
-    else if (!pins.soft && copied === frames && (await pins.soften(frames))) await this.checkMain(frames);
+    if (pins.soft && copied < frames) {
+      // In the moment in which a writer restarts it, a log may be counted whole and nothing of it as copied.
+      const now = await this.state();
+      if (reading.isOf(now) && now.copied < frames) await pins.movePin();
+    } else if (!pins.soft && copied === frames && (await pins.soften(frames))) {
+      // What was copied until now explains the writes until now; from here on there must be none.
+      await this.checkMain(frames);
+    }
   }
 }

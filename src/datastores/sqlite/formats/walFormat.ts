@@ -27,6 +27,10 @@ export function sameLife(a: LogLife, b: LogLife): boolean {
   return a.salt1 === b.salt1 && a.salt2 === b.salt2;
 }
 
+export function sameSum(a: WalSum, b: WalSum): boolean {
+  return a.a === b.a && a.b === b.b;
+}
+
 export interface WalHeader extends LogLife {
   /** In which byte order the checksum reads its 32-bit words; everything else in a WAL is big-endian. */
   bigEndian: boolean;
