@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokenLog } from '../source/walFile.js';
-import type { Followed, LogWatch } from './logWatch.js';
+import type { FollowedDatabase, LogWatch } from './logWatch.js';
 
 /** How long another program that copies the log is waited for, one that begins to, and how long between two questions, ms. */
 const copyPatienceMs = 2000;
@@ -14,7 +14,11 @@ const copyAskMs = 4;
 export type RestartOutcome = 'restarted' | 'held by a reader' | 'others are busy';
 
 /** `patienceMs`: how long the write lock is competed for, ms. @throws BrokenLog */
-export async function restartLog(watch: LogWatch, followed: Followed, patienceMs: number): Promise<RestartOutcome> {
+export async function restartLog(
+  watch: LogWatch,
+  followed: FollowedDatabase,
+  patienceMs: number,
+): Promise<RestartOutcome> {
   const { main, pins, reading } = followed;
   if (await watch.looksCopied()) return 'restarted';
   if (reading.frames > pins.readsUpTo) {
@@ -44,7 +48,7 @@ export async function restartLog(watch: LogWatch, followed: Followed, patienceMs
  * Copies up to the pin, or waits for a program that does: one that commits tries it after each commit, and is likely to be
  * the first where there are many. Answers whether all is copied.
  */
-async function copyBeside(watch: LogWatch, { pins }: Followed): Promise<boolean> {
+async function copyBeside(watch: LogWatch, { pins }: FollowedDatabase): Promise<boolean> {
   const began = performance.now();
   while (!(await pins.checkpoint())) {
     const copied = (await pins.state())?.copied ?? 0;
@@ -57,7 +61,7 @@ async function copyBeside(watch: LogWatch, { pins }: Followed): Promise<boolean>
 }
 
 /** Under the write lock. Answers whether another program copies just then. */
-async function copyRest(watch: LogWatch, { pins, reading }: Followed): Promise<boolean> {
+async function copyRest(watch: LogWatch, { pins, reading }: FollowedDatabase): Promise<boolean> {
   await watch.look();
   await watch.checkFiles();
   const { state, othersCopy } = await pins.copyAndPin();

@@ -20,7 +20,7 @@ import type { WalReading } from './walReading.js';
 const setBackMicros = 1_000_000;
 
 /** A database that is followed: its files, and what is kept of them. */
-export interface Followed {
+export interface FollowedDatabase {
   request: AttachRequest;
   main: MainFile;
   pins: WalPins;
@@ -34,7 +34,7 @@ export class LogWatch {
   private hurries = false;
 
   constructor(
-    private readonly followed: Followed,
+    private readonly followed: FollowedDatabase,
     /** The `lo` of the look before. */
     private seenLo: number,
     private readonly clock: BracketClock,

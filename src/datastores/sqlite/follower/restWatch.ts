@@ -3,7 +3,7 @@
  * enough. And the note of where all was at rest, by which a later capture proves that nothing was lost.
  */
 import { type FileMark, isSettled, isStill, markIfThere } from '../source/mainFile.js';
-import type { Followed } from './logWatch.js';
+import type { FollowedDatabase } from './logWatch.js';
 import { saveRest } from './restMark.js';
 
 export class RestWatch {
@@ -12,7 +12,7 @@ export class RestWatch {
   /** For which place there is a note already. */
   private noted = '';
 
-  constructor(private readonly followed: Followed) {}
+  constructor(private readonly followed: FollowedDatabase) {}
 
   get isQuiet(): boolean {
     return this.quiet !== null;

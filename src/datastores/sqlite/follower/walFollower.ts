@@ -7,7 +7,7 @@ import type { AttachPoint } from './attachPoint.js';
 import type { BracketClock } from './bracketClock.js';
 import type { ArchiveEnd, FenceReply } from './captureTerms.js';
 import { type RestartOutcome, restartLog } from './logRestart.js';
-import { type Followed, LogWatch } from './logWatch.js';
+import { type FollowedDatabase, LogWatch } from './logWatch.js';
 import { RestWatch } from './restWatch.js';
 
 /** How often a fence may look for its own result's times to have passed; a millisecond apart. */
@@ -22,7 +22,7 @@ export class WalFollower {
 
   /** See attachFollower. */
   constructor(
-    private readonly followed: Followed,
+    private readonly followed: FollowedDatabase,
     { seenLo }: AttachPoint,
     private readonly clock: BracketClock,
   ) {
