@@ -49,7 +49,7 @@ export interface PieceIndex {
   tail: number;
   /** As long as its whole lines are … */
   bytes: number;
-  /** … and those up to the last that tells of blocks: all transactions up to there are in these. */
+  /** … and those up to the last at which all transactions so far are in blocks. */
   bytesOfBlocks: number;
 }
 
@@ -81,6 +81,8 @@ export async function readIndex(file: string): Promise<PieceIndex | null> {
   let tail: number | null = null;
   let bytes = 0;
   let bytesOfBlocks = 0;
+  /** Frames of whole transactions. */
+  let told = 0;
   // What follows the last line feed is no whole line, whatever it looks like.
   for (const line of (await textOf(`${file}.index`)).split('\n').slice(0, -1)) {
     const json = line.slice(line.indexOf(' ') + 1);
@@ -88,14 +90,16 @@ export async function readIndex(file: string): Promise<PieceIndex | null> {
     const content = JSON.parse(json) as IndexLine;
     bytes += line.length + 1;
     if ('epoch' in content) epochs.push(content.epoch);
-    else if ('look' in content) looks.push(content.look);
-    else if ('pages' in content) pages.push(Buffer.from(content.pages, 'base64'));
+    else if ('look' in content) {
+      looks.push(content.look);
+      told = content.look.frames.reduce((sum, frames) => sum + frames, told);
+    } else if ('pages' in content) pages.push(Buffer.from(content.pages, 'base64'));
     else if ('tail' in content) tail = content.tail;
     else if ('last' in content) last = content.last;
-    else if ('blocks' in content) {
-      blocks.push(...content.blocks);
-      bytesOfBlocks = bytes;
-    } else start = content;
+    else if ('blocks' in content) blocks.push(...content.blocks);
+    else start = content;
+    const perBlock = start ? (start.perBlock ?? framesPerBlock(start.pageSize)) : 0;
+    if (told <= blocks.length * perBlock) bytesOfBlocks = bytes;
   }
   if (!start) return null;
   const transactions = transactionsOf(looks);
