@@ -58,10 +58,7 @@ export class ArchiveSink implements LogSink {
   }
 
   identified(identity: string): void {
-    this.adoptIdentity(identity).catch((error: unknown) => {
-      if (this.closing.signal.aborted) return;
-      this.options.logger.warn({ instanceId: this.instanceId, err: error }, 'the identity was not recorded');
-    });
+    this.unwaited(this.adoptIdentity(identity), 'the identity was not recorded');
   }
 
   async stretchStarted(start: StretchStart): Promise<void> {
@@ -167,15 +164,13 @@ export class ArchiveSink implements LogSink {
       { instanceId: this.instanceId, archiveMessage },
       'health of the log archive',
     );
-    this.record(async (writer) => {
+    const recorded = this.record(async (writer) => {
       const before = await writer.instance(this.instanceId);
       await writer.updateInstance(this.instanceId, { archiveHealthy: health.healthy, archiveMessage });
       if (before?.state !== 'ACTIVE' || before.archiveHealthy === health.healthy) return;
       await outbox.note(writer, archiveHealth(before, health.healthy, clock()));
-    }).catch((error: unknown) => {
-      if (this.closing.signal.aborted) return;
-      logger.warn({ instanceId: this.instanceId, err: error }, 'health was not recorded');
     });
+    this.unwaited(recorded, 'health was not recorded');
   }
 
   takeRisenCoverage(): { stretchId: string; coveredTo: Instant } | null {
@@ -196,6 +191,14 @@ export class ArchiveSink implements LogSink {
     });
     if (other && other.id !== this.instanceId)
       logger.warn({ instanceId: this.instanceId, otherId: other.id }, 'the database is that of another instance, too');
+  }
+
+  /** That nothing is taken over after the close is no news. */
+  private unwaited(work: Promise<void>, failure: string): void {
+    work.catch((error: unknown) => {
+      if (this.closing.signal.aborted) return;
+      this.options.logger.warn({ instanceId: this.instanceId, err: error }, failure);
+    });
   }
 
   private record<T>(work: (writer: CatalogWriter) => Promise<T>): Promise<T> {

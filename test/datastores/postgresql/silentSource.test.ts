@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { WalCapture } from '../../../src/datastores/postgresql/capture/capture.js';
 import { SourceSession } from '../../../src/datastores/postgresql/source/sourceSession.js';
+import { bareCapture } from '../../support/postgresql/bareCapture.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
 import { ScriptedServer } from '../../support/postgresql/scriptedServer.js';
 import { until } from '../../support/sqlitePrograms.js';
@@ -22,16 +22,7 @@ describe('PostgreSQL: a source that falls silent', { timeout: 120_000 }, () => {
     await server.close();
   });
 
-  const capture = () =>
-    new WalCapture({
-      address: server.address,
-      slot: 'pitr_x',
-      systemId: null,
-      resume: null,
-      sink: archive,
-      retainBytes: 2 ** 30,
-      streamRestMs: 0,
-    });
+  const capture = () => bareCapture(server.address, archive);
 
   test('its capture is stopped all the same', async () => {
     const begun = capture();

@@ -5,12 +5,12 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { mkdir, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { WalCapture } from '../../../src/datastores/postgresql/capture/capture.js';
 import { parseConnectionUri, tlsOptions } from '../../../src/datastores/postgresql/source/address.js';
 import { NetworkBounds } from '../../../src/datastores/postgresql/source/networks.js';
 import { connect } from '../../../src/datastores/postgresql/source/session.js';
 import type { FileRule } from '../../../src/datastores/postgresql/source/tlsFiles.js';
 import { FileBounds } from '../../../src/instances/fileBounds.js';
+import { bareCapture } from '../../support/postgresql/bareCapture.js';
 import { PlainArchive } from '../../support/postgresql/plainArchive.js';
 import { scratchDir } from '../../support/scratch.js';
 import { until } from '../../support/sqlitePrograms.js';
@@ -154,15 +154,7 @@ describe('PostgreSQL: files for TLS', { timeout: 120_000 }, () => {
     const directory = await scratchDir(t);
     const file = path.join(directory, 'ca.pem');
     const archive = new PlainArchive(path.join(directory, 'never-made'));
-    const capture = new WalCapture({
-      address: addressWith('sslrootcert', file),
-      slot: 'pitr_x',
-      systemId: null,
-      resume: null,
-      sink: archive,
-      retainBytes: 2 ** 30,
-      streamRestMs: 0,
-    });
+    const capture = bareCapture(addressWith('sslrootcert', file), archive);
     t.after(() => capture.stop());
     await until('it is told of', () => /sslrootcert .* no such file/.test(capture.health().message ?? ''));
     await writeFile(file, '');

@@ -102,7 +102,7 @@ export class LogWatch {
     if (!this.hurries) await main.note();
   }
 
-  /** For `work` that the application's writers wait for; notes afterwards what was checked meanwhile. */
+  /** For `work` that the application's writers wait for: what is checked meanwhile is for the caller to note afterwards. */
   async hurried<T>(work: () => Promise<T>): Promise<T> {
     this.hurries = true;
     try {
