@@ -164,7 +164,7 @@ export class SqliteCapture implements LogCapture {
     this.shipper.lastAttempt();
     await this.queue;
     const delayMs = Math.max(this.engine.restartDelayMs, leastRestartMs);
-    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    await delay(delayMs);
     if (this.stopped) return;
     // After the wait, because any call starts a process that ended; in a new one there is nothing to detach.
     await this.engine.call('detach', { capture: this.instance.id }).catch(() => {});
