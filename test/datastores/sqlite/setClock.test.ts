@@ -45,8 +45,9 @@ for (const [name, shift] of [
       },
     };
     const events: SessionEvent[] = [];
+    const sync = async () => {};
     const from = { known: null, gap: null, unwatched: null };
-    const follower = await attachFollower(request, from, (event) => events.push(event), clock);
+    const follower = await attachFollower(request, from, { emit: (event) => events.push(event), sync }, clock);
     let following = follower;
     t.after(() => following.close());
     // What each fence answered, and how many transactions an instant of its window keeps.
@@ -62,7 +63,8 @@ for (const [name, shift] of [
     // No transaction is found that would get a later time.
     await ask(t, 'run', file, 'PRAGMA wal_checkpoint(TRUNCATE)');
     offset = -hourMillis;
-    following = await attachFollower(request, { known, gap: 'log was lost', unwatched: null }, () => {}, clock);
+    const later = { known, gap: 'log was lost', unwatched: null };
+    following = await attachFollower(request, later, { emit: () => {}, sync }, clock);
     const begun = await following.fence();
     assert.equal(begun.generation, known.generation + 1);
     const first = Math.min(begun.coveredTo, begun.axis);

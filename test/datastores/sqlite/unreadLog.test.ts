@@ -10,7 +10,12 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
 import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachPoint.js';
-import type { ArchiveEnd, AttachRequest, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
+import type {
+  ArchiveEnd,
+  AttachRequest,
+  CaptureHost,
+  SessionEvent,
+} from '../../../src/datastores/sqlite/follower/captureTerms.js';
 import type { WalFollower } from '../../../src/datastores/sqlite/follower/walFollower.js';
 import { BrokenLog, WalFile } from '../../../src/datastores/sqlite/source/walFile.js';
 import type { WalPins } from '../../../src/datastores/sqlite/source/walPins.js';
@@ -50,12 +55,13 @@ async function followed(t: TestContext): Promise<Followed> {
     },
   };
   const events: SessionEvent[] = [];
+  const host: CaptureHost = { emit: (event) => events.push(event), sync: async () => {} };
   return {
     application,
     spool,
     events,
     async attach(from = { known: null, gap: null, unwatched: null }, beforeLook = async () => {}) {
-      const follower = await attachFollower(request, from, (event) => events.push(event));
+      const follower = await attachFollower(request, from, host);
       t.after(() => follower.close().catch(() => {}));
       await beforeLook();
       await follower.look();

@@ -7,7 +7,7 @@ import { Fault } from '../../../errors.js';
 import { WakeablePause } from '../../wakeablePause.js';
 import { attachFollower } from '../follower/attachFollower.js';
 import type { AttachFrom } from '../follower/attachPoint.js';
-import type { AttachRequest, FenceReply, Pace, SessionEvent } from '../follower/captureTerms.js';
+import type { AttachRequest, CaptureHost, FenceReply, Pace } from '../follower/captureTerms.js';
 import type { WalFollower } from '../follower/walFollower.js';
 import { LogListener } from '../source/logListener.js';
 import { BrokenLog } from '../source/walFile.js';
@@ -62,12 +62,12 @@ export class CaptureSession {
   /** `before`: what has to be over before the database and the spool may be touched. */
   constructor(
     private readonly request: AttachRequest,
-    private readonly emit: (event: SessionEvent) => void,
+    private readonly host: CaptureHost,
     before: Promise<void> = Promise.resolve(),
   ) {
     this.wait = request.tuning.pauseMs;
     this.listener = new LogListener(`${request.file}-wal`, () => this.poke());
-    this.restarts = new RestartSchedule(request.tuning, emit);
+    this.restarts = new RestartSchedule(request.tuning, host.emit);
     this.running = before.then(() => this.run()).finally(() => this.attempted());
   }
 
@@ -130,14 +130,14 @@ export class CaptureSession {
           if (this.pace === 'let go') return;
           if (!prepared) {
             await mkdir(this.request.spool, { recursive: true, mode: 0o700 });
-            this.from.known = await handOverLeftovers(this.request, this.emit);
+            this.from.known = await handOverLeftovers(this.request, this.host.emit);
             prepared = true;
           }
           if (this.follower && this.pace === 'is held') return await this.holdUp(this.follower);
           if (this.follower) await this.turn(this.follower);
           else {
             if (this.spoolIsFull && !(await spoolHasRoom(this.request))) return;
-            this.follower = await attachFollower(this.request, this.from, this.emit);
+            this.follower = await attachFollower(this.request, this.from, this.host);
             this.listener.listen();
             this.from = { known: null, gap: null, unwatched: null };
             this.retryMs = shortestRetryMs;
@@ -255,7 +255,7 @@ export class CaptureSession {
   private tell(message: string | null): void {
     if (message === this.trouble) return;
     this.trouble = message;
-    this.emit({ type: 'health', message });
+    this.host.emit({ type: 'health', message });
   }
 
   private unavailable(): Fault {

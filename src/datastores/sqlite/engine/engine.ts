@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Fault } from '../../../errors.js';
 import type { SessionEvent } from '../follower/captureTerms.js';
 import type { CallName, EngineCalls, FromEngine } from './engineProtocol.js';
+import { FileSyncer } from './fileSync.js';
 import { Pulse } from './pulse.js';
 
 /** Where the driver's lines go; nothing but sentences and plain facts. */
@@ -41,6 +42,7 @@ export class Engine {
   private closed = false;
   private startedAt = 0;
   private backoffMs = 0;
+  private readonly syncer = new FileSyncer();
   private readonly pulse: Pulse;
 
   /** `hangMs`: an engine process that has not answered for this long is called hanging, ms. */
@@ -144,7 +146,7 @@ export class Engine {
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-stderrKept);
     });
-    child.on('message', (message: FromEngine) => this.receive(message));
+    child.on('message', (message: FromEngine) => this.receive(child, message));
     child.on('error', (error) => this.ended(child, error.message));
     child.on('exit', (code, signal) => this.ended(child, signal ?? `exit code ${code}`));
     this.child = child;
@@ -152,8 +154,12 @@ export class Engine {
     return child;
   }
 
-  private receive(message: FromEngine): void {
+  private receive(child: ChildProcess, message: FromEngine): void {
     this.pulse.heard();
+    if ('sync' in message) {
+      void this.sync(child, message.sync, message.request);
+      return;
+    }
     if ('event' in message) {
       this.listeners.get(message.listener)?.event(message.event);
       return;
@@ -166,6 +172,11 @@ export class Engine {
     } else {
       waiting?.resolve(message.answer);
     }
+  }
+
+  private async sync(child: ChildProcess, file: string, request: number): Promise<void> {
+    await this.syncer.sync(file);
+    child.send({ id: this.nextId++, call: 'synced', arguments: { request } }, () => {});
   }
 
   private ended(child: ChildProcess, how: string): void {

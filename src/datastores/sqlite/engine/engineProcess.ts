@@ -4,11 +4,14 @@
  * file is closed: the service may read database files freely, and this process never does. It ends with the service.
  */
 import { Fault } from '../../../errors.js';
+import type { SessionEvent } from '../follower/captureTerms.js';
 import { CaptureSession } from './captureSession.js';
 import { examine, examineCopy, sqliteVersion, useWal } from './databaseFacts.js';
 import type { CallName, EngineCalls, FromEngine, ToEngine } from './engineProtocol.js';
+import { FileSyncRequests } from './fileSync.js';
 
 const sessions = new Map<string, CaptureSession>();
+const syncs = new FileSyncRequests((request, file) => send({ request, sync: file }));
 
 const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<EngineCalls[K]['answer']> } = {
   async attach({ capture, listener, ...request }) {
@@ -17,7 +20,8 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
       .get(capture)
       ?.stop()
       .catch(() => {});
-    const started = new CaptureSession(request, (event) => send({ listener, event }), over);
+    const emit = (event: SessionEvent) => send({ listener, event });
+    const started = new CaptureSession(request, { emit, sync: (file) => syncs.sync(file) }, over);
     sessions.set(capture, started);
     await started.ready;
     return null;
@@ -44,6 +48,10 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
   },
   async takeUp({ capture }) {
     session(capture).takeUp();
+    return null;
+  },
+  async synced({ request }) {
+    syncs.done(request);
     return null;
   },
   ping: async () => null,

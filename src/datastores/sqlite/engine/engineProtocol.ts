@@ -22,6 +22,8 @@ export interface EngineCalls {
   /** Lets go of the source, and takes it up again. What the log loses meanwhile is a gap. */
   letGo: { arguments: { capture: string; reason: string }; answer: null };
   takeUp: { arguments: { capture: string }; answer: null };
+  /** The answer to `sync`: that is done, or will not be. */
+  synced: { arguments: { request: number }; answer: null };
   /** Nothing but a sign of life. */
   ping: { arguments: Record<string, never>; answer: null };
   version: { arguments: Record<string, never>; answer: string };
@@ -37,4 +39,6 @@ export type ToEngine = { [K in CallName]: { id: number; call: K; arguments: Engi
 export type FromEngine =
   | { id: number; answer: unknown }
   | { id: number; fault: FaultData; cause: string }
-  | { listener: number; event: SessionEvent };
+  | { listener: number; event: SessionEvent }
+  /** See fileSync; answered by `synced`. */
+  | { request: number; sync: string };

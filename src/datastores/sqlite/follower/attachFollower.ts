@@ -8,7 +8,7 @@ import { WalPins } from '../source/walPins.js';
 import { type AttachFrom, type AttachPoint, attachPoint } from './attachPoint.js';
 import { BracketClock } from './bracketClock.js';
 import { proveBeside } from './capturedPrefix.js';
-import type { AttachRequest, SessionEvent } from './captureTerms.js';
+import type { AttachRequest, CaptureHost } from './captureTerms.js';
 import { SegmentWriter } from './segmentWriter.js';
 import { WalFollower } from './walFollower.js';
 import { WalReading } from './walReading.js';
@@ -22,7 +22,7 @@ const attachPatienceMs = 5000;
 export async function attachFollower(
   request: AttachRequest,
   from: AttachFrom,
-  emit: (event: SessionEvent) => void,
+  host: CaptureHost,
   clock = new BracketClock(),
 ): Promise<WalFollower> {
   await refuseLinks(request.file, path.dirname(request.spool));
@@ -39,15 +39,15 @@ export async function attachFollower(
     } finally {
       await pins.unlockWrites();
     }
-    emit({ type: 'identified', identity: identityOf(statSync(request.file, { bigint: true })) });
-    if (point.newStretch) emit({ type: 'stretch', ...point.newStretch });
+    host.emit({ type: 'identified', identity: identityOf(statSync(request.file, { bigint: true })) });
+    if (point.newStretch) host.emit({ type: 'stretch', ...point.newStretch });
     const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
     const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
-    const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, emit);
+    const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, host.emit);
     const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
     await main.note();
     const reading = new WalReading(wal, writer, point);
-    return new WalFollower({ request, main, pins, wal, writer, reading }, point, clock);
+    return new WalFollower({ request, host, main, pins, wal, writer, reading }, point, clock);
   } catch (error) {
     await wal.close();
     await pins.close();

@@ -69,3 +69,10 @@ export type SessionEvent =
   | { type: 'health'; message: string | null }
   /** Something that the operator should know although capture is well. */
   | { type: 'notice'; message: string | null };
+
+/** Whom a capture in the engine process tells and asks. */
+export interface CaptureHost {
+  emit: (event: SessionEvent) => void;
+  /** Makes lasting what was written to the database file; resolves also where that could not be done, see fileSync. */
+  sync: (file: string) => Promise<void>;
+}

@@ -12,7 +12,7 @@ import type { MainFile } from '../source/mainFile.js';
 import { BrokenLog, type WalFile } from '../source/walFile.js';
 import type { WalPins } from '../source/walPins.js';
 import type { BracketClock } from './bracketClock.js';
-import type { AttachRequest } from './captureTerms.js';
+import type { AttachRequest, CaptureHost } from './captureTerms.js';
 import type { SegmentWriter } from './segmentWriter.js';
 import type { WalReading } from './walReading.js';
 
@@ -22,6 +22,7 @@ const setBackMicros = 1_000_000;
 /** A database that is followed: its files, and what is kept of them. */
 export interface FollowedDatabase {
   request: AttachRequest;
+  host: CaptureHost;
   main: MainFile;
   pins: WalPins;
   wal: WalFile;

@@ -92,6 +92,11 @@ export class WalFile {
     return frameSum(bytes, 0);
   }
 
+  /** Waits until what is written of the log is on disk. None of its writers waits for that. */
+  async sync(): Promise<void> {
+    await this.handle?.datasync();
+  }
+
   async close(): Promise<void> {
     await this.handle?.close();
     this.handle = null;
