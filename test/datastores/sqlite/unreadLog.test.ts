@@ -24,7 +24,8 @@ import { TestDatabase } from '../../support/sqliteDatabase.js';
 
 /** What is stopped at. */
 interface Inside {
-  pins: Pick<WalPins, 'movePin' | 'checkpoint' | 'state' | 'copyBegunBeyond'>;
+  pins: Pick<WalPins, 'movePin' | 'checkpoint' | 'state' | 'copyBegunBeyond' | 'lockWrites'>;
+  wal: Pick<WalFile, 'sync'>;
   reading: { read(...given: unknown[]): Promise<void> };
   writer: { flush(): Promise<void> };
 }
@@ -32,6 +33,7 @@ interface Inside {
 interface Followed {
   application: TestDatabase;
   spool: string;
+  host: CaptureHost;
   events: SessionEvent[];
   /** `beforeLook`: what others do between the attachment and its first look. */
   attach(from?: AttachFrom, beforeLook?: () => Promise<void>): Promise<{ follower: WalFollower; inside: Inside }>;
@@ -59,6 +61,7 @@ async function followed(t: TestContext): Promise<Followed> {
   return {
     application,
     spool,
+    host,
     events,
     async attach(from = { known: null, gap: null, unwatched: null }, beforeLook = async () => {}) {
       const follower = await attachFollower(request, from, host);
@@ -219,6 +222,71 @@ test('a program that is the first to copy the log is waited for, and the log res
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 3]);
+});
+
+/** A capture with some log to copy, an application that commits before that is copied, and so leaves some of it. */
+async function leavingSome(t: TestContext, sync: (world: Followed, follower: WalFollower) => Promise<void>) {
+  const world = await followed(t);
+  const { follower, inside } = await world.attach();
+  world.host.sync = () => sync(world, follower);
+  await world.application.run("INSERT INTO t VALUES ('first')");
+  await follower.look();
+  await world.application.run("INSERT INTO t VALUES ('second')");
+  await follower.look();
+  before<'checkpoint', boolean>(inside.pins, 'checkpoint', () =>
+    world.application.run("INSERT INTO t VALUES ('third')"),
+  );
+  return { ...world, follower, inside };
+}
+
+test('the log is on disk before others may copy it, and what was copied before the writers are locked out', async (t) => {
+  const steps: string[] = [];
+  const { application, follower, inside } = await leavingSome(t, async () => {
+    steps.push('file on disk');
+  });
+  const telling = <K extends string, R>(of: Record<K, (...given: never[]) => Promise<R>>, step: K, told: string) => {
+    const usual = of[step];
+    of[step] = async (...given) => {
+      const answer = await usual.apply(of, given);
+      steps.push(told);
+      return answer;
+    };
+  };
+  telling<'sync', void>(inside.wal, 'sync', 'log on disk');
+  telling<'movePin', void>(inside.pins, 'movePin', 'pin moved');
+  telling<'checkpoint', boolean>(inside.pins, 'checkpoint', 'copied');
+  telling<'lockWrites', boolean>(inside.pins, 'lockWrites', 'locked');
+  assert.equal(await follower.restart(1000), 'restarted');
+  assert.deepEqual(steps, ['log on disk', 'pin moved', 'copied', 'file on disk', 'locked']);
+  await application.run("INSERT INTO t VALUES ('fourth')");
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 4]);
+});
+
+test('what is committed while the disk is waited for is read meanwhile', async (t) => {
+  let read = false;
+  const { follower } = await leavingSome(t, async ({ application }, { logBytes: before }) => {
+    await application.run("INSERT INTO t VALUES ('fourth')");
+    for (let i = 0; follower.logBytes === before && i < 1000; i++) await delay(1);
+    read = follower.logBytes > before;
+  });
+  assert.equal(await follower.restart(1000), 'restarted');
+  assert.equal(read, true);
+  const { generation, ordinal } = await follower.fence();
+  assert.deepEqual([generation, ordinal], [1, 4]);
+});
+
+test('a disk that does not answer keeps nobody from noticing that the log broke', async (t) => {
+  let answer = () => {};
+  const { follower } = await leavingSome(t, async ({ application, spool }) => {
+    await application.run("INSERT INTO t VALUES ('fourth')");
+    await truncate(path.join(spool, 'a.db-wal'), 0);
+    await new Promise<void>((_, reject) => {
+      answer = () => reject(new Error('it is late'));
+    });
+  });
+  await assert.rejects(follower.restart(1000), BrokenLog);
+  answer();
 });
 
 test('a log that something else emptied under a firm pin ends the generation, also where nothing is committed after it', async (t) => {

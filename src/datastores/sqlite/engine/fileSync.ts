@@ -9,7 +9,7 @@ import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** How long the engine waits, ms: whoever copies the rest of the log then has the more to wait for. */
-const patienceMs = 2000;
+const usualPatienceMs = 2000;
 /** The name may lead to anything by now; a pipe would hold the thread that opens it. */
 const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -18,14 +18,17 @@ export class FileSyncRequests {
   private readonly asked = new Map<number, () => void>();
   private nextRequest = 1;
 
-  constructor(private readonly ask: (request: number, file: string) => void) {}
+  constructor(
+    private readonly ask: (request: number, file: string) => void,
+    private readonly patienceMs = usualPatienceMs,
+  ) {}
 
   /** Resolves also where it was not done. */
   async sync(file: string): Promise<void> {
     const request = this.nextRequest++;
     const ended = new Promise<void>((resolve) => this.asked.set(request, resolve));
     this.ask(request, file);
-    await Promise.race([ended, delay(patienceMs, undefined, { ref: false })]);
+    await Promise.race([ended, delay(this.patienceMs)]);
     this.asked.delete(request);
   }
 
