@@ -198,7 +198,7 @@ test('log that was read and could not be saved stays protected, and nothing says
   await application.run('PRAGMA busy_timeout=50');
   const [state] = await application.all('PRAGMA wal_checkpoint(RESTART)');
   assert.equal(state?.busy, 1, 'the log can be restarted under the capture');
-  assert.equal(await follower.restart(1000), 'restarted');
+  assert.equal(await follower.restart(1000, () => false), 'restarted');
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 2]);
@@ -217,21 +217,21 @@ test('a program that is the first to copy the log is waited for, and the log res
     copied = application.all('PRAGMA wal_checkpoint(PASSIVE)');
     for (let i = 0; !inside.pins.copyBegunBeyond(before) && i < 1000; i++) await delay(1);
   });
-  assert.equal(await follower.restart(1000), 'restarted');
+  assert.equal(await follower.restart(1000, () => false), 'restarted');
   await copied;
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 3]);
 });
 
-/** A capture with some log to copy, an application that commits before that is copied, and so leaves some of it. */
+/** A capture with much log to copy, and an application that commits before that is copied, and so leaves some of it. */
 async function leavingSome(t: TestContext, sync: (world: Followed, follower: WalFollower) => Promise<void>) {
   const world = await followed(t);
   const { follower, inside } = await world.attach();
   world.host.sync = () => sync(world, follower);
   await world.application.run("INSERT INTO t VALUES ('first')");
   await follower.look();
-  await world.application.run("INSERT INTO t VALUES ('second')");
+  await world.application.run('INSERT INTO t VALUES (randomblob(4 << 20))');
   await follower.look();
   before<'checkpoint', boolean>(inside.pins, 'checkpoint', () =>
     world.application.run("INSERT INTO t VALUES ('third')"),
@@ -239,11 +239,9 @@ async function leavingSome(t: TestContext, sync: (world: Followed, follower: Wal
   return { ...world, follower, inside };
 }
 
-test('the log is on disk before others may copy it, and what was copied before the writers are locked out', async (t) => {
+/** What a restart does from now on. */
+function stepsOf({ pins, wal }: Inside): string[] {
   const steps: string[] = [];
-  const { application, follower, inside } = await leavingSome(t, async () => {
-    steps.push('file on disk');
-  });
   const telling = <K extends string, R>(of: Record<K, (...given: never[]) => Promise<R>>, step: K, told: string) => {
     const usual = of[step];
     of[step] = async (...given) => {
@@ -252,15 +250,49 @@ test('the log is on disk before others may copy it, and what was copied before t
       return answer;
     };
   };
-  telling<'sync', void>(inside.wal, 'sync', 'log on disk');
-  telling<'movePin', void>(inside.pins, 'movePin', 'pin moved');
-  telling<'checkpoint', boolean>(inside.pins, 'checkpoint', 'copied');
-  telling<'lockWrites', boolean>(inside.pins, 'lockWrites', 'locked');
-  assert.equal(await follower.restart(1000), 'restarted');
-  assert.deepEqual(steps, ['log on disk', 'pin moved', 'copied', 'file on disk', 'locked']);
-  await application.run("INSERT INTO t VALUES ('fourth')");
+  telling<'sync', void>(wal, 'sync', 'log on disk');
+  telling<'movePin', void>(pins, 'movePin', 'pin moved');
+  telling<'checkpoint', boolean>(pins, 'checkpoint', 'copied');
+  telling<'lockWrites', boolean>(pins, 'lockWrites', 'locked');
+  return steps;
+}
+
+for (const { awaited, expected } of [
+  { awaited: false, expected: ['log on disk', 'pin moved', 'copied', 'file on disk', 'locked'] },
+  { awaited: true, expected: ['pin moved', 'copied', 'locked'] },
+]) {
+  const when = awaited ? 'where somebody waits for its end' : 'where nobody waits for its end';
+  test(`a restart of the log, ${when}: ${expected.join(', ')}`, async (t) => {
+    let steps: string[] = [];
+    const { application, follower, inside } = await leavingSome(t, async () => {
+      steps.push('file on disk');
+    });
+    steps = stepsOf(inside);
+    assert.equal(await follower.restart(1000, () => awaited), 'restarted');
+    assert.deepEqual(steps, expected);
+    await application.run("INSERT INTO t VALUES ('fourth')");
+    const { generation, ordinal } = await follower.fence();
+    assert.deepEqual([generation, ordinal], [1, 4]);
+  });
+}
+
+test('what a reader kept from being copied is copied beside the writers once that ends', async (t) => {
+  const { application, spool, attach } = await followed(t);
+  const { follower, inside } = await attach();
+  await application.run("INSERT INTO t VALUES ('first')");
+  await follower.look();
+  const reader = await TestDatabase.open(path.join(spool, 'a.db'));
+  t.after(() => reader.close());
+  await reader.run('BEGIN; SELECT * FROM t');
+  await application.run('INSERT INTO t VALUES (randomblob(4 << 20))');
+  assert.equal(await follower.restart(1000, () => false), 'held by a reader');
+  await reader.run('COMMIT');
+  const steps = stepsOf(inside);
+  assert.equal(await follower.restart(1000, () => false), 'restarted');
+  assert.deepEqual(steps, ['log on disk', 'copied']);
+  await application.run("INSERT INTO t VALUES ('third')");
   const { generation, ordinal } = await follower.fence();
-  assert.deepEqual([generation, ordinal], [1, 4]);
+  assert.deepEqual([generation, ordinal], [1, 3]);
 });
 
 test('what is committed while the disk is waited for is read meanwhile', async (t) => {
@@ -270,7 +302,7 @@ test('what is committed while the disk is waited for is read meanwhile', async (
     for (let i = 0; follower.logBytes === before && i < 1000; i++) await delay(1);
     read = follower.logBytes > before;
   });
-  assert.equal(await follower.restart(1000), 'restarted');
+  assert.equal(await follower.restart(1000, () => false), 'restarted');
   assert.equal(read, true);
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 4]);
@@ -281,11 +313,14 @@ test('a disk that does not answer keeps nobody from noticing that the log broke'
   const { follower } = await leavingSome(t, async ({ application, spool }) => {
     await application.run("INSERT INTO t VALUES ('fourth')");
     await truncate(path.join(spool, 'a.db-wal'), 0);
-    await new Promise<void>((_, reject) => {
-      answer = () => reject(new Error('it is late'));
+    await new Promise<void>((resolve) => {
+      answer = resolve;
     });
   });
-  await assert.rejects(follower.restart(1000), BrokenLog);
+  await assert.rejects(
+    follower.restart(1000, () => false),
+    BrokenLog,
+  );
   answer();
 });
 

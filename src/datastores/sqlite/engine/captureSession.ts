@@ -80,7 +80,7 @@ export class CaptureSession {
       const follower = this.follower;
       if (!follower) throw this.unavailable();
       try {
-        if (restart) await follower.restart(lockPatienceMs);
+        if (restart) await follower.restart(lockPatienceMs, () => true);
         return await follower.fence();
       } catch (error) {
         await this.recoverFrom(error);
@@ -180,12 +180,18 @@ export class CaptureSession {
     await follower.finishIfDue();
     await follower.noteIfAtRest();
     const idle = now - this.lastFound >= idleMs;
-    if (follower.restartable(this.restarts.dueBytes(idle))) await this.restarts.attempt(follower, now);
+    if (follower.restartable(this.restarts.dueBytes(idle)))
+      await this.restarts.attempt(follower, now, () => this.isAwaited());
     if (now - this.lastSlowPoll >= pollMs) {
       this.lastSlowPoll = now;
       if (quiet) follower.tellCoverage();
       else await follower.onSlowPoll();
     }
+  }
+
+  /** Somebody waits for the end of the present turn. */
+  private isAwaited(): boolean {
+    return this.stopping || this.pending > 1 || this.pace !== 'follows';
   }
 
   private async holdUp(follower: WalFollower): Promise<void> {

@@ -42,7 +42,7 @@ export class FileSyncRequests {
 export class FileSyncer {
   private busy = false;
 
-  /** Resolves also where it was not done: where another one is at work, lest a disk that hangs take all threads there are. */
+  /** Resolves also where it was not done: one at a time is, whatever the file, lest a disk that hangs take all threads there are. */
   async sync(file: string): Promise<void> {
     if (this.busy) return;
     this.busy = true;
@@ -50,7 +50,7 @@ export class FileSyncer {
       const handle = await open(file, flags);
       await handle.datasync().finally(() => handle.close());
     } catch {
-      // Whoever copies the rest of the log meets the same, and tells.
+      // Those who have the file open and copy the rest of the log meet the same, and tell.
     } finally {
       this.busy = false;
     }

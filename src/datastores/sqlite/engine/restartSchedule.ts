@@ -7,7 +7,7 @@ import type { WalFollower } from '../follower/walFollower.js';
 
 /** How long a restart may compete for the write lock, ms. */
 export const lockPatienceMs = 200;
-/** Each restart locks the writers out while the database file is synchronised: milliseconds, more where data is loaded in bulk. */
+/** Each restart locks the writers out for some milliseconds, while the rest of the log is copied and synchronised. */
 const shortestPauseMs = 2000;
 const longestPauseMs = 60_000;
 
@@ -31,10 +31,10 @@ export class RestartSchedule {
     return idle ? Math.min(restartBytes, idleRestartBytes) : restartBytes;
   }
 
-  /** Tries if it is time. */
-  async attempt(follower: WalFollower, now: number): Promise<void> {
+  /** Tries if it is time. `isAwaited`: see restartLog. */
+  async attempt(follower: WalFollower, now: number, isAwaited: () => boolean): Promise<void> {
     if (now < this.nextAt) return;
-    const outcome = await follower.restart(lockPatienceMs);
+    const outcome = await follower.restart(lockPatienceMs, isAwaited);
     const after = performance.now();
     this.pauseMs = outcome === 'restarted' ? shortestPauseMs : Math.min(this.pauseMs * 2, longestPauseMs);
     this.nextAt = after + this.pauseMs;

@@ -3,6 +3,7 @@
  * needed. Where others are in the way, writers or a reader of an older state, nothing is lost.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { WakeablePause } from '../../wakeablePause.js';
 import { BrokenLog } from '../source/walFile.js';
 import type { FollowedDatabase, LogWatch } from './logWatch.js';
 
@@ -10,25 +11,32 @@ import type { FollowedDatabase, LogWatch } from './logWatch.js';
 const copyPatienceMs = 2000;
 const copyBeginMs = 20;
 const copyAskMs = 4;
-/** How many rounds of copying there are at most beside the writers, and how short one is that leaves little for the next, ms. */
-const mostRounds = 3;
-const shortRoundMs = 60;
-/** The same of a synchronisation of the log, ms. */
-const shortSyncMs = 30;
 /** Between two looks while the disk is waited for, ms; as far apart as those at a busy database. */
 const lookMs = 8;
+/** The disk takes as long for less as for this, bytes. */
+const littleBytes = 1 << 20;
+/** For how long anything is begun that only saves the writers a wait, ms. */
+const savingMs = 2000;
 
 export type RestartOutcome = 'restarted' | 'held by a reader' | 'others are busy';
 
-/** `patienceMs`: how long the write lock is competed for, ms. @throws BrokenLog */
+/**
+ * @param patienceMs how long the write lock is competed for, ms
+ * @param isAwaited whether others wait for the end of this by now: then the writers are locked out the sooner, and longer
+ * @throws BrokenLog
+ */
 export async function restartLog(
   watch: LogWatch,
   followed: FollowedDatabase,
   patienceMs: number,
+  isAwaited: () => boolean,
 ): Promise<RestartOutcome> {
   const { main, pins } = followed;
   if (await watch.looksCopied()) return 'restarted';
-  if (await copyInRounds(watch, followed)) return 'restarted';
+  const until = performance.now() + savingMs;
+  const pays: Pays = (left, before) =>
+    left > littleBytes && left <= before / 2 && performance.now() < until && !isAwaited();
+  if (await copyInRounds(watch, followed, pays)) return 'restarted';
   // Others write all the time; only locking them out for a moment makes the copy complete. What they write is read while
   // this waits for that, because they wait for what is read afterwards.
   if (!(await pins.lockWrites(patienceMs, () => watch.looksCopied())))
@@ -45,52 +53,59 @@ export async function restartLog(
   return othersCopy ? 'others are busy' : 'held by a reader';
 }
 
+/** Whether it pays to go on where so many bytes are left, and so many were before; the disk may be as slow as they are written. */
+type Pays = (left: number, before: number) => boolean;
+
 /**
- * Copies beside the writers and waits for the disk, so that little is left for the time in which they are locked out: what was
- * written during the last round. Answers whether all is copied.
+ * Copies beside the writers, again and again as long as that leaves less for the time in which they are locked out, and
+ * waits for the disk. Answers whether all is copied.
  */
-async function copyInRounds(watch: LogWatch, followed: FollowedDatabase): Promise<boolean> {
+async function copyInRounds(watch: LogWatch, followed: FollowedDatabase, pays: Pays): Promise<boolean> {
   const { host, pins, reading, request } = followed;
-  for (let round = 1; reading.frames > pins.readsUpTo; round++) {
-    const began = performance.now();
-    await syncLog(watch, followed);
-    // Others may have copied all of it meanwhile.
-    if (pins.soft || reading.frames <= pins.readsUpTo) break;
+  for (let before = Number.POSITIVE_INFINITY; ; ) {
+    const state = await pins.state();
+    const left = state ? reading.uncopiedBytes(state) : 0;
+    const isMuch = pays(left, before);
+    if (!isMuch && before !== Number.POSITIVE_INFINITY) return pins.soft;
+    if (isMuch) await syncLog(watch, followed, left, pays);
     // What is copied from here on would explain a foreign write from before it.
     await watch.checkFiles();
-    await pins.movePin();
+    // It may be there already, where a reader was in the way of the copy before.
+    if (reading.frames > pins.readsUpTo) await pins.movePin();
     if (await copyBeside(watch, followed)) return true;
-    await lookingMeanwhile(watch, host.sync(request.file));
-    if (round === mostRounds || performance.now() - began < shortRoundMs) break;
+    if (isMuch) await lookingMeanwhile(watch, host.sync(request.file));
+    before = left;
   }
-  return pins.soft;
 }
 
 /**
  * Whoever copies waits until the log is on disk, and that is likely to be one of the application's programs: where it writes
- * without waiting for the disk, hundreds of megabytes that none of them has waited for. What is written meanwhile
- * is synchronised in turn as long as that becomes less.
+ * without waiting for the disk, hundreds of megabytes that none of them has waited for.
  */
-async function syncLog(watch: LogWatch, { wal }: FollowedDatabase): Promise<void> {
-  for (let before = Number.POSITIVE_INFINITY; ; ) {
-    const began = performance.now();
-    await lookingMeanwhile(watch, wal.sync());
-    const took = performance.now() - began;
-    if (took < shortSyncMs || took > before / 2) return;
-    before = took;
+async function syncLog(watch: LogWatch, { reading, wal }: FollowedDatabase, bytes: number, pays: Pays): Promise<void> {
+  for (let before = bytes; ; ) {
+    const from = reading.bytes;
+    // Where it fails, whoever copies meets the same, and tells.
+    await lookingMeanwhile(
+      watch,
+      wal.sync().catch(() => {}),
+    );
+    const since = reading.bytes - from;
+    if (!pays(since, before)) return;
+    before = since;
   }
 }
 
-/** Goes on reading what is committed until `work` is done, so that its times stay exact. */
+/** Goes on reading what is committed until `work` is done, which does not fail, so that its times stay exact. */
 async function lookingMeanwhile(watch: LogWatch, work: Promise<void>): Promise<void> {
+  const pause = new WakeablePause();
   let working = true;
-  const ended = work.finally(() => {
+  void work.then(() => {
     working = false;
+    pause.wake();
   });
-  // Where a look fails nobody waits for it any more.
-  ended.catch(() => {});
   for (;;) {
-    await Promise.race([ended, delay(lookMs)]);
+    await pause.wait(lookMs);
     if (!working) return;
     await watch.look();
   }

@@ -116,14 +116,14 @@ export class WalFollower {
   }
 
   /** See logRestart. @throws BrokenLog */
-  restart(patienceMs: number): Promise<RestartOutcome> {
-    return restartLog(this.watch, this.followed, patienceMs);
+  restart(patienceMs: number, isAwaited: () => boolean): Promise<RestartOutcome> {
+    return restartLog(this.watch, this.followed, patienceMs, isAwaited);
   }
 
   /** Before letting go of the source: everything into segments, and a note that all is at rest where it is. */
   async rest(patienceMs: number): Promise<void> {
     await this.fence();
-    await this.restart(patienceMs);
+    await this.restart(patienceMs, () => true);
     await this.fence();
     for (let i = 0; this.followed.pins.soft && i < 10 && !(await this.noteRest()); i++) {
       await delay(10);
@@ -141,10 +141,10 @@ export class WalFollower {
   async close(): Promise<void> {
     try {
       await this.followed.writer.close();
-      await this.followed.wal.close();
     } finally {
-      // A pin that stayed would keep the log from being restarted for good.
+      // A pin that stayed would keep the log from being restarted for good. The log's file is closed once it is on disk.
       await this.followed.pins.close();
+      await this.followed.wal.close();
     }
   }
 

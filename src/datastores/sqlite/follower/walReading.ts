@@ -49,6 +49,11 @@ export class WalReading {
     return (this.isOf(state) ? state.frames - this.frames : state.frames) * frameBytes(this.pageSize);
   }
 
+  /** What was read of a log and is not in the database file yet. */
+  uncopiedBytes(state: LogState): number {
+    return (this.isOf(state) ? Math.max(0, this.frames - state.copied) : 0) * frameBytes(this.pageSize);
+  }
+
   /** Whether a log is in the life that is read. */
   isOf(log: LogLife): boolean {
     return this.epoch !== null && sameLife(this.epoch, log);
