@@ -1,10 +1,10 @@
 /** Bytes and names that are on disk when a call resolves, and files that are written whole; for every driver. */
-import { writeSync } from 'node:fs';
+import { constants, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 /** Waits until a file's content, or what was made, renamed or removed in a directory, is on disk. */
-export async function syncToDisk(fileOrDirectory: string): Promise<void> {
-  const handle = await open(fileOrDirectory, 'r');
+export async function syncToDisk(fileOrDirectory: string, flags: number = constants.O_RDONLY): Promise<void> {
+  const handle = await open(fileOrDirectory, flags);
   try {
     await handle.sync();
   } finally {

@@ -87,6 +87,14 @@ function before<K extends string, R>(
   };
 }
 
+/** Another program that has a read transaction open. */
+async function reading(t: TestContext, spool: string): Promise<TestDatabase> {
+  const reader = await TestDatabase.open(path.join(spool, 'a.db'));
+  t.after(() => reader.close());
+  await reader.run('BEGIN; SELECT * FROM t');
+  return reader;
+}
+
 /** A capture that had to let go when all of the log was copied and its second transaction was not read yet. */
 async function letGoBeforeTheSecond(t: TestContext): Promise<Followed & { from: AttachFrom }> {
   const world = await followed(t);
@@ -281,9 +289,7 @@ test('what a reader kept from being copied is copied beside the writers once tha
   const { follower, inside } = await attach();
   await application.run("INSERT INTO t VALUES ('first')");
   await follower.look();
-  const reader = await TestDatabase.open(path.join(spool, 'a.db'));
-  t.after(() => reader.close());
-  await reader.run('BEGIN; SELECT * FROM t');
+  const reader = await reading(t, spool);
   await application.run('INSERT INTO t VALUES (randomblob(4 << 20))');
   assert.equal(await follower.restart(1000, () => false), 'held by a reader');
   await reader.run('COMMIT');
@@ -339,9 +345,7 @@ test('what is committed under a soft pin is read also where something else has s
   await application.run("INSERT INTO t VALUES ('first')");
   await follower.look();
   // It keeps the next writer from restarting the log.
-  const reader = await TestDatabase.open(path.join(spool, 'a.db'));
-  t.after(() => reader.close());
-  await reader.run('BEGIN; SELECT * FROM t');
+  await reading(t, spool);
   await application.run('PRAGMA wal_checkpoint(PASSIVE)');
   await follower.look();
   await truncate(path.join(spool, 'a.db-wal'), 0);

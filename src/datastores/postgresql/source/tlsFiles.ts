@@ -1,12 +1,10 @@
 /** The files for TLS that a connection URI names. They are read anew for each connection, since certificates are renewed. */
-import { constants } from 'node:fs';
 import { type FileHandle, open, readlink, realpath } from 'node:fs/promises';
 import { type Fault, invalidArgument } from '../../../errors.js';
+import { foreignFileFlags } from '../../foreignFile.js';
 
 /** Several times what all authorities take that a system comes with. */
 const MOST_BYTES = 1024 * 1024;
-/** Without O_NONBLOCK a pipe holds whoever opens it until somebody writes: one of the few threads that all files are read on. */
-const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /** Where a file really is, with all links followed; null where whoever names it may not have the service read it. */
 export type FileRule = (file: string) => Promise<string | null>;
@@ -22,7 +20,7 @@ export async function readTlsFile(parameter: string, file: string, rule: FileRul
   try {
     const real = await rule(file);
     if (real === null) throw new Error('it is, or leads to, where files may not be registered from');
-    const handle = await open(real, FLAGS);
+    const handle = await open(real, foreignFileFlags);
     try {
       if ((await pathOf(handle, real)) !== real) throw new Error('it was replaced while it was opened');
       return await contentOf(handle);

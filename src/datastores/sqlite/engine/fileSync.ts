@@ -4,14 +4,12 @@
  * The engine process asks and the service does it: opening and closing the file would drop the locks that SQLite has
  * there, see engineProcess.
  */
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { syncToDisk } from '../../durable.js';
+import { foreignFileFlags } from '../../foreignFile.js';
 
 /** How long the engine waits, ms: whoever copies the rest of the log then has the more to wait for. */
 const usualPatienceMs = 2000;
-/** The name may lead to anything by now; a pipe would hold the thread that opens it. */
-const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /** The engine's side. */
 export class FileSyncRequests {
@@ -47,8 +45,7 @@ export class FileSyncer {
     if (this.busy) return;
     this.busy = true;
     try {
-      const handle = await open(file, flags);
-      await handle.datasync().finally(() => handle.close());
+      await syncToDisk(file, foreignFileFlags);
     } catch {
       // Those who have the file open and copy the rest of the log meet the same, and tell.
     } finally {

@@ -62,11 +62,9 @@ type Pays = (left: number, before: number) => boolean;
  */
 async function copyInRounds(watch: LogWatch, followed: FollowedDatabase, pays: Pays): Promise<boolean> {
   const { host, pins, reading, request } = followed;
-  for (let before = Number.POSITIVE_INFINITY; ; ) {
-    const state = await pins.state();
-    const left = state ? reading.uncopiedBytes(state) : 0;
-    const isMuch = pays(left, before);
-    if (!isMuch && before !== Number.POSITIVE_INFINITY) return pins.soft;
+  let left = await uncopiedBytes(followed);
+  let isMuch = pays(left, Number.POSITIVE_INFINITY);
+  do {
     if (isMuch) await syncLog(watch, followed, left, pays);
     // What is copied from here on would explain a foreign write from before it.
     await watch.checkFiles();
@@ -74,8 +72,16 @@ async function copyInRounds(watch: LogWatch, followed: FollowedDatabase, pays: P
     if (reading.frames > pins.readsUpTo) await pins.movePin();
     if (await copyBeside(watch, followed)) return true;
     if (isMuch) await lookingMeanwhile(watch, host.sync(request.file));
-    before = left;
-  }
+    const before = left;
+    left = await uncopiedBytes(followed);
+    isMuch = pays(left, before);
+  } while (isMuch);
+  return pins.soft;
+}
+
+async function uncopiedBytes({ pins, reading }: FollowedDatabase): Promise<number> {
+  const state = await pins.state();
+  return state ? reading.uncopiedBytes(state) : 0;
 }
 
 /**
@@ -104,10 +110,9 @@ async function lookingMeanwhile(watch: LogWatch, work: Promise<void>): Promise<v
     working = false;
     pause.wake();
   });
-  for (;;) {
+  while (working) {
     await pause.wait(lookMs);
-    if (!working) return;
-    await watch.look();
+    if (working) await watch.look();
   }
 }
 
