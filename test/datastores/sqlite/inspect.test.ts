@@ -105,6 +105,15 @@ test('a file is told from a later one that is given its number by the time of it
   assert.notEqual(identityOf({ ...stats, birthtimeNs: 4n }), identityOf(stats));
 });
 
+test('a pipe that was put in the place of a registered database is waited for by nobody', async (t) => {
+  const file = path.join(await scratchDir(t), 'a.db');
+  execFileSync('mkfifo', [file]);
+  await assert.rejects(refuseLinks(file, path.dirname(file)), {
+    code: 'DATASTORE_UNAVAILABLE',
+    message: /is not a file/,
+  });
+});
+
 test('a database beside which something else has the name of one of its files is refused', async (t) => {
   const dir = await scratchDir(t);
   const datastore = createSqliteDatastore();

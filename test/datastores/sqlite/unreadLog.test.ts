@@ -4,21 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { open, truncate, utimes } from 'node:fs/promises';
+import { mkdir, open, rename, rm, symlink, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { attachFollower } from '../../../src/datastores/sqlite/follower/attachFollower.js';
 import type { AttachFrom } from '../../../src/datastores/sqlite/follower/attachPoint.js';
-import type {
-  ArchiveEnd,
-  AttachRequest,
-  CaptureHost,
-  SessionEvent,
-} from '../../../src/datastores/sqlite/follower/captureTerms.js';
+import type { ArchiveEnd, CaptureHost, SessionEvent } from '../../../src/datastores/sqlite/follower/captureTerms.js';
 import type { WalFollower } from '../../../src/datastores/sqlite/follower/walFollower.js';
 import { BrokenLog, WalFile } from '../../../src/datastores/sqlite/source/walFile.js';
 import type { WalPins } from '../../../src/datastores/sqlite/source/walPins.js';
+import { attachRequest } from '../../support/attachRequest.js';
 import { scratchDir } from '../../support/scratch.js';
 import { TestDatabase } from '../../support/sqliteDatabase.js';
 
@@ -46,16 +42,7 @@ async function followed(t: TestContext): Promise<Followed> {
   t.after(() => application.close());
   await application.run('PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t (x)');
   await application.run('PRAGMA wal_checkpoint(TRUNCATE)');
-  const size = 1 << 30;
-  const request: AttachRequest = {
-    file,
-    spool,
-    archived: null,
-    tuning: {
-      ...{ pollMs: 1000, pauseMs: 2, busyPauseMs: 8, sealBytes: size, sealEveryMs: 0, sealAgeMs: 60_000 },
-      ...{ restartBytes: size, idleRestartBytes: size, heldTellMs: 60_000, retainBytes: size, hangMs: 1000 },
-    },
-  };
+  const request = attachRequest(file, spool);
   const events: SessionEvent[] = [];
   const host: CaptureHost = { emit: (event) => events.push(event), sync: async () => {} };
   return {
@@ -194,18 +181,23 @@ test('log that was read and could not be saved stays protected, and nothing says
   const { application, spool, attach } = await followed(t);
   const { follower, inside } = await attach();
   await application.run("INSERT INTO t VALUES ('first')");
-  const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' });
-  before(inside.writer, 'flush', () => Promise.reject(full));
-  await assert.rejects(follower.look(), { code: 'ENOSPC' });
+  const { writer } = inside;
+  const usual = writer.flush.bind(writer);
+  writer.flush = () => Promise.reject(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
   for (let n = 0; n < 10; n++) {
-    await delay(20);
-    await follower.look();
+    await assert.rejects(follower.look(), { code: 'ENOSPC' });
     await follower.noteIfAtRest();
+    await delay(20);
   }
+  await assert.rejects(
+    follower.restart(1000, () => false),
+    { code: 'ENOSPC' },
+  );
   assert.equal(existsSync(path.join(spool, 'rest.json')), false);
   await application.run('PRAGMA busy_timeout=50');
   const [state] = await application.all('PRAGMA wal_checkpoint(RESTART)');
   assert.equal(state?.busy, 1, 'the log can be restarted under the capture');
+  writer.flush = usual;
   assert.equal(await follower.restart(1000, () => false), 'restarted');
   await application.run("INSERT INTO t VALUES ('second')");
   const { generation, ordinal } = await follower.fence();
@@ -231,6 +223,31 @@ test('a program that is the first to copy the log is waited for, and the log res
   const { generation, ordinal } = await follower.fence();
   assert.deepEqual([generation, ordinal], [1, 3]);
 });
+
+for (const { whose, spoil } of [
+  // As where there are no descriptors left: it cannot be told what the note says, nor whether there is one.
+  { whose: 'that cannot be read', spoil: (note: string) => symlink(path.basename(note), note) },
+  { whose: 'that cannot be written', spoil: (note: string) => mkdir(`${note}.part`) },
+]) {
+  test(`an attachment with a note of the file ${whose} fails, and begins nothing anew`, async (t) => {
+    const { application, events, spool, attach } = await followed(t);
+    const { follower } = await attach();
+    await application.run("INSERT INTO t VALUES ('first')");
+    await follower.look();
+    const from = { known: await follower.abandon(), gap: null, unwatched: null };
+    const note = path.join(spool, 'main-file.json');
+    await rename(note, `${note}.kept`);
+    await spoil(note);
+    const told = events.length;
+    await assert.rejects(attach(from), { code: /^(ELOOP|EISDIR)$/ });
+    assert.deepEqual(events.slice(told), []);
+    await rm(note, { force: true });
+    await rm(`${note}.part`, { recursive: true, force: true });
+    await rename(`${note}.kept`, note);
+    const { generation, ordinal } = await (await attach(from)).follower.fence();
+    assert.deepEqual([generation, ordinal], [1, 1]);
+  });
+}
 
 /** A capture with much log to copy, and an application that commits before that is copied, and so leaves some of it. */
 async function leavingSome(t: TestContext, sync: (world: Followed, follower: WalFollower) => Promise<void>) {

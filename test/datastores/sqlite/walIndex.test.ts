@@ -1,6 +1,7 @@
 /** SQLite's count of commits, read from its index: what SQLite itself answers, or nothing. */
 import assert from 'node:assert/strict';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { copyFile, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { WalIndex } from '../../../src/datastores/sqlite/formats/walIndex.js';
@@ -50,6 +51,23 @@ test('says what SQLite and the log say, after commits and checkpoints of all kin
     assert.ok(index.copyBegunBeyond(copied - 1));
     assert.ok(!index.copyBegunBeyond(copied), 'what was begun has ended');
   }
+});
+
+test('neither waits for a pipe that has the name of an index, nor follows a link', async (t) => {
+  const dir = await scratchDir(t);
+  const [pipe = '', link = ''] = ['pipe', 'link'].map((name) => path.join(dir, name));
+  execFileSync('mkfifo', [pipe]);
+  const { file, index: linked } = await held(t);
+  await symlink(`${file}-shm`, link);
+  for (const name of [pipe, link]) {
+    const index = new WalIndex(name);
+    assert.equal(index.state(), null);
+    index.close();
+  }
+  assert.ok(linked.state());
+  await rename(`${file}-shm`, `${file}-moved`);
+  await symlink(`${file}-moved`, `${file}-shm`);
+  assert.equal(linked.sameFile(), false, 'SQLite follows no link to it');
 });
 
 test('tells a restarted log by its salts from the first commit on', async (t) => {

@@ -8,6 +8,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import { Fault } from '../../../errors.js';
 import { instant } from '../../../instant.js';
 import type { BackupFacts, BackupRequest, BackupSink } from '../../datastore.js';
+import { foreignFileFlags } from '../../foreignFile.js';
 import { SqliteCapture } from '../capture/capture.js';
 import type { FullBackupState } from '../formats/backupState.js';
 import { position } from '../formats/position.js';
@@ -21,7 +22,7 @@ export async function fullBackup(request: BackupRequest, sink: BackupSink): Prom
   const capture = captureOf(request);
   const start = await capture.fenceAfterRestart(signal);
   await refuseLinks(databaseFile(instance), instance.home);
-  const file = await open(databaseFile(instance), 'r');
+  const file = await open(databaseFile(instance), foreignFileFlags);
   let bytes = 0;
   try {
     const { size, dev, ino } = await file.stat();

@@ -206,7 +206,7 @@ export class CaptureSession {
   }
 
   private async recoverFrom(error: unknown): Promise<void> {
-    if (this.follower && isFullDisk(error) && !(await logPastCap(this.follower, this.request))) {
+    if (this.follower && isFullDisk(error) && !(await logPastCap(this.follower, this.request).catch(() => true))) {
       // The follower keeps the log, and reads on where it had to stop.
       this.spoolIsFull = true;
       this.tell(fullSpoolTrouble(this.request));

@@ -39,18 +39,18 @@ export async function attachFollower(
     } finally {
       await pins.unlockWrites();
     }
-    host.emit({ type: 'identified', identity: identityOf(statSync(request.file, { bigint: true })) });
-    if (point.newStretch) host.emit({ type: 'stretch', ...point.newStretch });
     const { generation, ordinal, pageSize, axis, epoch, frames, sum } = point;
     const end = epoch && { version: 1 as const, pageSize, salt1: epoch.salt1, salt2: epoch.salt2, frames, sum, axis };
     const writer = new SegmentWriter(request, generation, ordinal, pageSize, point.seenLo, axis, end, host.emit);
     const main = new MainFile(request.file, request.spool, generation, point.file, point.copied);
     await main.note();
+    // Nothing fails from here on: of a stretch that is told of the session knows.
+    host.emit({ type: 'identified', identity: identityOf(statSync(request.file, { bigint: true })) });
+    if (point.newStretch) host.emit({ type: 'stretch', ...point.newStretch });
     const reading = new WalReading(wal, writer, point);
     return new WalFollower({ request, host, main, pins, wal, writer, reading }, point, clock);
   } catch (error) {
-    await wal.close();
-    await pins.close();
+    await Promise.allSettled([pins.close(), wal.close()]);
     throw error;
   }
 }

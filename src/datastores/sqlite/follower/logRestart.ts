@@ -5,6 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { WakeablePause } from '../../wakeablePause.js';
 import { BrokenLog } from '../source/walFile.js';
+import { DiskRefuses } from '../source/walPins.js';
 import type { FollowedDatabase, LogWatch } from './logWatch.js';
 
 /** How long another program that copies the log is waited for, one that begins to, and how long between two questions, ms. */
@@ -18,7 +19,7 @@ const littleBytes = 1 << 20;
 /** For how long anything is begun that only saves the writers a wait, ms. */
 const savingMs = 2000;
 
-export type RestartOutcome = 'restarted' | 'held by a reader' | 'others are busy';
+export type RestartOutcome = 'restarted' | 'held by a reader' | 'others are busy' | 'refused by the disk';
 
 /**
  * @param patienceMs how long the write lock is competed for, ms
@@ -26,6 +27,20 @@ export type RestartOutcome = 'restarted' | 'held by a reader' | 'others are busy
  * @throws BrokenLog
  */
 export async function restartLog(
+  watch: LogWatch,
+  followed: FollowedDatabase,
+  patienceMs: number,
+  isAwaited: () => boolean,
+): Promise<RestartOutcome> {
+  try {
+    return await copyAll(watch, followed, patienceMs, isAwaited);
+  } catch (error) {
+    if (error instanceof DiskRefuses) return 'refused by the disk';
+    throw error;
+  }
+}
+
+async function copyAll(
   watch: LogWatch,
   followed: FollowedDatabase,
   patienceMs: number,
@@ -91,25 +106,25 @@ async function uncopiedBytes({ pins, reading }: FollowedDatabase): Promise<numbe
 async function syncLog(watch: LogWatch, { reading, wal }: FollowedDatabase, bytes: number, pays: Pays): Promise<void> {
   for (let before = bytes; ; ) {
     const from = reading.bytes;
-    // Where it fails, whoever copies meets the same, and tells.
-    await lookingMeanwhile(
-      watch,
-      wal.sync().catch(() => {}),
-    );
+    await lookingMeanwhile(watch, wal.sync());
     const since = reading.bytes - from;
     if (!pays(since, before)) return;
     before = since;
   }
 }
 
-/** Goes on reading what is committed until `work` is done, which does not fail, so that its times stay exact. */
+/**
+ * Goes on reading what is committed until `work` has ended, so that its times stay exact. Where it failed, whoever copies meets
+ * the same, and tells.
+ */
 async function lookingMeanwhile(watch: LogWatch, work: Promise<void>): Promise<void> {
   const pause = new WakeablePause();
   let working = true;
-  void work.then(() => {
+  const end = () => {
     working = false;
     pause.wake();
-  });
+  };
+  void work.then(end, end);
   while (working) {
     await pause.wait(lookMs);
     if (working) await watch.look();

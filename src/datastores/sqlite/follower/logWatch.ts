@@ -55,6 +55,8 @@ export class LogWatch {
     if (state.frames === 0) {
       if (!pins.soft) throw new BrokenLog('the write-ahead log was emptied although a reader protected it');
     } else if (!reading.isOf(state)) await this.enterNewLife(state);
+    // What an earlier look read and could not save: it is nowhere but in the log, which must not be let go of before.
+    await writer.flush();
     const found = state.frames > 0 && state.frames !== reading.frames;
     if (found) {
       // All that is read below was committed before this, so it lies over the file that is checked here.

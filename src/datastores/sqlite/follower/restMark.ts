@@ -6,10 +6,10 @@
  * than the content, which fdatasync keeps without it.
  */
 import { readFileSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Continuation } from '../formats/continuation.js';
 import { type FileMark, isSettled, sameContent } from '../source/mainFile.js';
+import { readNote, writeNote } from '../spool/note.js';
 
 /** Of the machine's present run, on Linux; null elsewhere. */
 const bootId = readBootId();
@@ -24,9 +24,7 @@ export interface RestMark {
 }
 
 export async function saveRest(directory: string, mark: Omit<RestMark, 'boot'>): Promise<void> {
-  const file = path.join(directory, 'rest.json');
-  await writeFile(`${file}.part`, JSON.stringify({ version: 1, boot: bootId, ...mark }), { mode: 0o600 });
-  await rename(`${file}.part`, file);
+  await writeNote(noteIn(directory), { version: 1, boot: bootId, ...mark });
 }
 
 /** The note for exactly this place in the captured log, if the database file is certainly still as it was then. */
@@ -35,15 +33,14 @@ export async function findRest(
   database: FileMark,
   place: { generation: number; ordinal: number },
 ): Promise<RestMark | null> {
-  let mark: RestMark & { version: number };
-  try {
-    mark = JSON.parse(await readFile(path.join(directory, 'rest.json'), 'utf8'));
-  } catch {
-    return null;
-  }
-  if (mark.boot === null || mark.boot !== bootId) return null;
+  const mark = await readNote<RestMark & { version: number }>(noteIn(directory));
+  if (!mark || mark.boot === null || mark.boot !== bootId) return null;
   if (mark.version !== 1 || mark.generation !== place.generation || mark.ordinal !== place.ordinal) return null;
   return isSettled(database) && sameContent(mark.file, database) ? mark : null;
+}
+
+function noteIn(directory: string): string {
+  return path.join(directory, 'rest.json');
 }
 
 function readBootId(): string | null {

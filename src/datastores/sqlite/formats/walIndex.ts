@@ -6,7 +6,8 @@
  * POSIX drops all of a process's locks on a file when any descriptor of it is closed, and SQLite's locks are on this
  * file: it stays open from the first question on, until every connection of this process is closed.
  */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { foreignFileFlags } from '../../foreignFile.js';
 import { addToSum, hostIsBigEndian, type LogLife, runningSum, sumSoFar } from './walFormat.js';
 
 /** What SQLite says of the log. The salts mean nothing where it has no frame. */
@@ -33,7 +34,7 @@ const salt2 = 36;
 export class WalIndex {
   private descriptor: number | null = null;
   /** Which file that is. */
-  private opened: { dev: number; ino: number } | null = null;
+  private opened: Stats | null = null;
   private readonly numbers = new Uint32Array(allNumbers);
   private readonly bytes = Buffer.from(this.numbers.buffer);
 
@@ -71,7 +72,7 @@ export class WalIndex {
   /** Whether programs that open the database now share this file; true also where it was not asked yet. */
   sameFile(): boolean {
     if (this.opened === null) return true;
-    const found = statSync(this.file, { throwIfNoEntry: false });
+    const found = lstatSync(this.file, { throwIfNoEntry: false });
     return found?.ino === this.opened.ino && found.dev === this.opened.dev;
   }
 
@@ -85,11 +86,12 @@ export class WalIndex {
   /** False where there is no such file, or none that this knows. */
   private read(): boolean {
     try {
-      this.descriptor ??= openSync(this.file, 'r');
+      this.descriptor ??= openSync(this.file, foreignFileFlags);
       this.opened ??= fstatSync(this.descriptor);
     } catch {
       return false;
     }
+    if (!this.opened.isFile()) return false;
     const read = readSync(this.descriptor, this.numbers, 0, this.numbers.byteLength, 0);
     return read === this.numbers.byteLength && this.numbers[0] === formatVersion;
   }

@@ -11,6 +11,11 @@ export function isBusy(error: unknown): boolean {
   return code === 'SQLITE_BUSY' || code === 'SQLITE_LOCKED';
 }
 
+/** The disk is full or fails. */
+export function isOfDisk(error: unknown): boolean {
+  return ['SQLITE_FULL', 'SQLITE_IOERR'].includes((error as SqliteError).code);
+}
+
 export class Connection {
   private constructor(private readonly db: sqlite3.Database) {}
 

@@ -33,6 +33,7 @@ export async function refuseLinks(file: string, home: string): Promise<void> {
       hint: 'Put the database itself there, or register it where it is.',
     });
   }
+  if (await isNoFile(file)) throw new Fault('DATASTORE_UNAVAILABLE', `${file} is not a file`);
   const strange = await noFileBeside(file);
   if (strange) throw new Fault('DATASTORE_UNAVAILABLE', `${strange} is not a file`, { hint: notAFileHint });
 }
@@ -42,10 +43,15 @@ export const notAFileHint = 'SQLite keeps a file of its own under this name: rem
 /** What has the name of one of SQLite's files beside a database and is none, such as a pipe, on which SQLite would wait for ever. */
 export async function noFileBeside(file: string): Promise<string | null> {
   for (const ending of ['-wal', '-shm', '-journal']) {
-    const found = await lstat(`${file}${ending}`).catch(() => null);
-    if (found && !found.isFile()) return `${file}${ending}`;
+    if (await isNoFile(`${file}${ending}`)) return `${file}${ending}`;
   }
   return null;
+}
+
+/** Something is there, and it is no file. */
+async function isNoFile(name: string): Promise<boolean> {
+  const found = await lstat(name).catch(() => null);
+  return found !== null && !found.isFile();
 }
 
 /** `sqlite:///absolute/path`, with what a URI does not allow percent-encoded. */

@@ -7,6 +7,7 @@ import { access, open, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { invalidArgument } from '../../../errors.js';
 import type { InstanceFacts } from '../../datastore.js';
+import { foreignFileFlags } from '../../foreignFile.js';
 import { fileOfUri, noFileBeside, notAFileHint, uriOfFile } from './databasePaths.js';
 import { identityOf } from './mainFile.js';
 
@@ -95,7 +96,7 @@ async function isInWalMode(file: string): Promise<boolean> {
 }
 
 async function readHeader(file: string): Promise<Buffer> {
-  const handle = await open(file, 'r');
+  const handle = await open(file, foreignFileFlags);
   try {
     const bytes = Buffer.alloc(headerBytes);
     const { bytesRead } = await handle.read(bytes, 0, headerBytes, 0);

@@ -4,11 +4,11 @@
  * the log captured from then on would continue something else. The note kept in the spool tells the same over an outage.
  */
 import { type BigIntStats, statSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readNote, writeNote } from '../spool/note.js';
 import { BrokenLog } from './walFile.js';
-import type { WalPins } from './walPins.js';
+import { DiskRefuses, type WalPins } from './walPins.js';
 
 /** What identifies the content of a file as far as the filesystem tells; decimal text, to be kept as JSON. */
 export interface FileMark {
@@ -112,7 +112,12 @@ export class MainFile {
     }
     // From here on the count proves nothing, since this copies too. Where another program does, it cannot.
     const begun = pins.copyBegunBeyond(this.copied);
-    return (await pins.checkpoint()) ? begun : null;
+    try {
+      return (await pins.checkpoint()) ? begun : null;
+    } catch (error) {
+      if (error instanceof DiskRefuses) return null;
+      throw error;
+    }
   }
 
   /** The log has a new life, of which nothing is copied. */
@@ -129,26 +134,15 @@ export class MainFile {
   async note(): Promise<void> {
     const { mark } = this;
     if (mark === this.noted) return;
-    const name = noteIn(this.spool);
-    const text = JSON.stringify({ version: 1, generation: this.generation, file: mark });
-    await writeFile(`${name}.part`, text, { mode: 0o600 });
-    await rename(`${name}.part`, name);
+    await writeNote(noteIn(this.spool), { version: 1, generation: this.generation, file: mark });
     this.noted = mark;
   }
 }
 
 /** Whether the file is still as the capture of this generation last saw it. */
 export async function isAsNoted(spool: string, generation: number, mark: FileMark): Promise<boolean> {
-  try {
-    const note = JSON.parse(await readFile(noteIn(spool), 'utf8')) as {
-      version: number;
-      generation: number;
-      file: FileMark;
-    };
-    return note.version === 1 && note.generation === generation && sameContent(note.file, mark);
-  } catch {
-    return false;
-  }
+  const note = await readNote<{ version: number; generation: number; file: FileMark }>(noteIn(spool));
+  return note?.version === 1 && note.generation === generation && sameContent(note.file, mark);
 }
 
 function noteIn(spool: string): string {

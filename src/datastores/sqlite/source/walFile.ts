@@ -2,8 +2,8 @@
  * Reads a `-wal` file by plain file operations, which is safe: SQLite puts no locks on it. (Opening and closing the main
  * database file or `-shm` that way would drop this process's locks on them; nothing here ever does.)
  */
-import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { foreignFileFlags } from '../../foreignFile.js';
 import { Spares } from '../../spareBuffers.js';
 import { FrameProver } from '../formats/frameProver.js';
 import {
@@ -92,7 +92,7 @@ export class WalFile {
     return frameSum(bytes, 0);
   }
 
-  /** Waits until what is written of the log is on disk. None of its writers waits for that. */
+  /** Waits until what is written of the log is on disk. */
   async sync(): Promise<void> {
     await this.handle?.datasync();
   }
@@ -103,9 +103,7 @@ export class WalFile {
   }
 
   private async open(): Promise<boolean> {
-    // As SQLite itself opens it: never through a link.
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW;
-    const handle = await open(this.path, flags).catch((error: NodeJS.ErrnoException) => {
+    const handle = await open(this.path, foreignFileFlags).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return null;
       throw error;
     });

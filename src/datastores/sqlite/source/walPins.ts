@@ -9,7 +9,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LogState, WalIndex } from '../formats/walIndex.js';
-import { Connection, fileUri, isBusy } from './connection.js';
+import { Connection, fileUri, isBusy, isOfDisk } from './connection.js';
+
+/** A copy into the database ended early, because the disk is full or fails. The log is whole, and none of it counts as copied. */
+export class DiskRefuses extends Error {}
 
 /** What a connection that only holds on to the log needs to keep of the database. */
 const cachedPages = 2;
@@ -74,10 +77,17 @@ export class WalPins {
   /**
    * Copies what it can into the database without waiting for anybody, synchronised as SQLite does it. False where another
    * program is about to do so.
+   * @throws DiskRefuses
    */
   async checkpoint(): Promise<boolean> {
-    const [answer] = await (await this.asking()).all('PRAGMA wal_checkpoint=PASSIVE');
-    return answer?.busy === 0;
+    const connection = await this.asking();
+    try {
+      const [answer] = await connection.all('PRAGMA wal_checkpoint=PASSIVE');
+      return answer?.busy === 0;
+    } catch (error) {
+      if (isOfDisk(error)) throw new DiskRefuses((error as Error).message);
+      throw error;
+    }
   }
 
   /** See walIndex. */
@@ -188,6 +198,7 @@ export class WalPins {
   /**
    * Copies all of the log that other readers allow to, and takes the pin anew. Under the write lock nobody can restart the
    * log in between.
+   * @throws DiskRefuses
    */
   async copyAndPin(): Promise<{ state: LogState | null; othersCopy: boolean }> {
     await this.end(0);
@@ -202,10 +213,13 @@ export class WalPins {
     return { state, othersCopy };
   }
 
-  /** The pins go last, see open. */
+  /** The pins go last, see open; and whatever fails, all of them do: one that stayed would keep the log for good. */
   async close(): Promise<void> {
-    for (const connection of [this.writer, this.checkpointer, ...this.pins]) await connection?.close();
+    const failures: unknown[] = [];
+    for (const connection of [this.writer, this.checkpointer, ...this.pins])
+      await connection?.close().catch((error) => failures.push(error));
     this.index.close();
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Closes what a database at rest does not need; it is opened again when it is. */

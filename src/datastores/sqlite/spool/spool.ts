@@ -4,8 +4,9 @@
  * `.index` tells of them (pieceIndex.ts), and `.json`, which appears by a rename, seals the piece. Nothing is synchronised to
  * disk: a killed process loses nothing, and after a crash of the machine the checksums decide how much of a piece is left.
  */
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { Continuation } from '../formats/continuation.js';
+import { writeNote } from './note.js';
 
 /** A finished piece; plain data, for it crosses from one process to the other. */
 export interface SealedSegment {
@@ -30,7 +31,6 @@ export async function discardSegment(file: string): Promise<void> {
 
 /** Nothing is added to it any more. */
 export async function writeSeal(sealed: SealedSegment): Promise<SealedSegment> {
-  await writeFile(`${sealed.file}.json.part`, JSON.stringify({ ...sealed, file: undefined }), { mode: 0o600 });
-  await rename(`${sealed.file}.json.part`, `${sealed.file}.json`);
+  await writeNote(`${sealed.file}.json`, { ...sealed, file: undefined });
   return sealed;
 }

@@ -1,15 +1,15 @@
 /** Captured log read back from the spool, proved: on its way to the archive, or after the process that wrote it ended. */
-import { type FileHandle, open, readdir, readFile, truncate } from 'node:fs/promises';
+import { type FileHandle, open, readdir, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { BLOCK_BYTES, BLOCK_HEADER_BYTES, wholeBlocks } from '../../../blocks/blockFormat.js';
 import { packBlock, plainOfBlock } from '../../../blocks/packing.js';
-import type { JsonObject } from '../../../errors.js';
 import { SpareBuffers } from '../../spareBuffers.js';
 import { ByteReader } from '../formats/byteReader.js';
 import { BadSegment, encodeHead } from '../formats/segmentFormat.js';
 import { provenFrames } from '../formats/segmentFrames.js';
 import { frameBytes, frameSum, type WalSum } from '../formats/walFormat.js';
 import { completeBlocks, completePiece } from './completePiece.js';
+import { readNote } from './note.js';
 import { type PieceIndex, readIndex } from './pieceIndex.js';
 import { rawFrames } from './rawFrames.js';
 import { discardSegment, type SealedSegment, writeSeal } from './spool.js';
@@ -94,7 +94,10 @@ function runOf(blocks: readonly PlacedBlock[], from: number, room: number): Plac
  * now. In order of generation and ordinal.
  */
 export async function leftovers(directory: string): Promise<SealedSegment[]> {
-  const names = await readdir(directory).catch(() => [] as string[]);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
   const pieces = new Set(
     names.flatMap((name) => /^(\d+-\d+)\.(?:index|blocks|frames|json(?:\.part)?)$/.exec(name)?.[1] ?? []),
   );
@@ -113,11 +116,8 @@ export async function leftovers(directory: string): Promise<SealedSegment[]> {
 }
 
 async function readSeal(file: string): Promise<SealedSegment | null> {
-  try {
-    return { ...(JSON.parse(await readFile(`${file}.json`, 'utf8')) as SealedSegment & JsonObject), file };
-  } catch {
-    return null;
-  }
+  const seal = await readNote<SealedSegment>(`${file}.json`);
+  return seal && { ...seal, file };
 }
 
 /**
