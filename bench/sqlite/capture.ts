@@ -1,8 +1,10 @@
 /**
  * What capture costs and how far behind it is. The application's throughput with nothing else, with the service, with
  * Litestream and with a program that only keeps another core busy, in turns; and, with an application that commits now and
- * then, how long after a commit has returned the capture has it, is archived on demand, or is in Litestream's replica.
+ * then, how long after a commit has returned the capture has it, a plan for the latest point covers it, it is archived
+ * without being asked for, or is in Litestream's replica.
  */
+import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -28,6 +30,12 @@ const REST_MS = 2_500;
 /** A service runs for months: what V8 compiles in its first seconds of log is no part of what it costs. */
 const WARM_UPS = 3;
 const COMMITS = 100;
+/** Of what takes a second or so for each. */
+const FEW_COMMITS = 25;
+/** A segment is archived by its age before that. */
+const UNASKED_MS = 6_000;
+/** A fence is asked of a database at most once a second. */
+const FENCE_MS = 1_100;
 /** Litestream has found its database by then. */
 const START_MS = 1_500;
 const writer = fileURLToPath(new URL('./writer.js', import.meta.url));
@@ -107,7 +115,19 @@ function shuffled(names: readonly string[]): string[] {
 }
 
 async function write(file: string, mode: string): Promise<number> {
+  await bringIntoMemory(file);
   return JSON.parse(await runProgram(process.execPath, [writer, file, mode, String(SECONDS)]));
+}
+
+/**
+ * As an application finds its files that writes all the time. A virtual machine may take memory from files that nobody has used
+ * since the last turn, half a minute ago (Linux: DAMON), and a log of which a page is gone is read from the disk, frame by frame,
+ * while it is written over.
+ */
+async function bringIntoMemory(file: string): Promise<void> {
+  for (const each of [file, `${file}-wal`].filter(existsSync)) {
+    for await (const _ of createReadStream(each, { highWaterMark: 1 << 20 }));
+  }
 }
 
 async function lag(dir: string): Promise<void> {
@@ -116,20 +136,22 @@ async function lag(dir: string): Promise<void> {
     rows[name] = { p50: quantile(millis, 0.5).toFixed(1), p99: quantile(millis, 0.99).toFixed(1) };
   };
   const ours = await ourLag(dir);
-  add('seen by the capture', ours.seen);
-  add('archived when a recovery asks', ours.fenced);
+  add(`seen by the capture (${COMMITS} commits)`, ours.seen);
+  add(`handed to the archive, unasked (${COMMITS})`, ours.archived);
+  add(`in a plan for the latest point (${FEW_COMMITS})`, await planLag(dir));
   const peer = await Litestream.find();
-  for (const pace of peer ? paces : []) add(`in Litestream's replica, ${pace}`, await peerLag(peer, dir, pace));
-  console.log(`\nMilliseconds after a commit has returned, ${COMMITS} commits 40 to 160 ms apart`);
+  for (const pace of peer ? paces : [])
+    add(`in Litestream's replica, ${pace} (${FEW_COMMITS})`, await peerLag(peer, dir, pace));
+  console.log('\nMilliseconds after a commit has returned');
   console.table(rows);
 }
 
-async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }> {
+async function ourLag(dir: string): Promise<{ seen: number[]; archived: number[] }> {
   const file = path.join(dir, 'lag.db');
   const home = path.join(dir, 'lag-home');
   await mkdir(home);
   await (await Database.open(file, '1:1')).close();
-  const times: number[] = [];
+  const found: { tHi: number; archivedAt: number }[] = [];
   const nothing = async () => {};
   const sink: LogSink = {
     identified() {},
@@ -139,8 +161,10 @@ async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }
     health: () => {},
     async segment(segment) {
       const reader = new ByteReader(plainOf(segment));
-      for (const { tHi } of (await readHead(reader.exactly)).transactions) times.push(tHi);
+      const { transactions } = await readHead(reader.exactly);
       await reader.drain();
+      const archivedAt = Date.now() * 1000;
+      for (const { tHi } of transactions) found.push({ tHi, archivedAt });
     },
   };
   const datastore = createSqliteDatastore();
@@ -150,24 +174,40 @@ async function ourLag(dir: string): Promise<{ seen: number[]; fenced: number[] }
     const { connectionUri, state } = await datastore.adopt(handle);
     const capture = await datastore.capture({ ...handle, connectionUri, state }, null, sink);
     const returned: number[] = JSON.parse(await runProgram(process.execPath, [writer, file, 'paced', String(COMMITS)]));
-    await capture.fence();
-    // The last transactions are the commits; the table was made before them.
-    const seen = times.slice(-COMMITS).map((tHi, commit) => Math.max(0, tHi - (returned[commit] ?? 0)) / 1000);
-    const database = await Database.open(file, '1:1');
-    const fenced: number[] = [];
-    for (let commit = 0; commit < COMMITS; commit++) {
-      await delay(20);
-      await database.run('INSERT INTO written (body) VALUES (randomblob(200))');
-      const start = performance.now();
-      await capture.fence();
-      fenced.push(performance.now() - start);
-    }
-    await database.close();
+    await delay(UNASKED_MS);
     await capture.stop();
-    return { seen, fenced };
+    // The last transactions are the commits; the table was made before them.
+    const commits = found.slice(-COMMITS);
+    const after = (at: (commit: (typeof commits)[number]) => number) =>
+      commits.map((commit, i) => Math.max(0, at(commit) - (returned[i] ?? 0)) / 1000);
+    return { seen: after(({ tHi }) => tHi), archived: after(({ archivedAt }) => archivedAt) };
   } finally {
     await datastore.close();
   }
+}
+
+/** Of a service: the commit is on the disk of the archive by then, and in the catalog. */
+async function planLag(dir: string): Promise<number[]> {
+  const file = path.join(dir, 'lag-plan.db');
+  const database = await Database.open(file, '1:1');
+  await database.run('CREATE TABLE written (id INTEGER PRIMARY KEY, body BLOB NOT NULL)');
+  const service = await Service.start(path.join(dir, 'lag-plan-home'));
+  const millis: number[] = [];
+  try {
+    const id = await service.register('planned', file);
+    await service.backUp(id);
+    for (let commit = 0; commit < FEW_COMMITS; commit++) {
+      await delay(FENCE_MS);
+      await database.run('INSERT INTO written (body) VALUES (randomblob(200))');
+      const start = performance.now();
+      await service.plan(id);
+      millis.push(performance.now() - start);
+    }
+  } finally {
+    await service.stop();
+    await database.close();
+  }
+  return millis;
 }
 
 /** Each commit waits until the replica has grown, so that it can be told which growth is whose. */
@@ -180,8 +220,7 @@ async function peerLag(peer: Litestream | null, dir: string, pace: Pace): Promis
   const millis: number[] = [];
   try {
     await delay(START_MS);
-    // A second is its default; fewer commits keep that in bounds.
-    for (let commit = 0; commit < COMMITS / 4; commit++) {
+    for (let commit = 0; commit < FEW_COMMITS; commit++) {
       await delay(40 + Math.random() * 120);
       const before = await replicated(replica);
       await database.run('INSERT INTO written (body) VALUES (randomblob(200))');

@@ -51,6 +51,15 @@ export class Service {
     return registerInstance.id;
   }
 
+  /** Resolves when there is a plan for the latest point, which covers all that is committed by now. */
+  async plan(instanceId: string): Promise<void> {
+    const { recoveryPlan } = await this.ask<{ recoveryPlan: { plan: unknown } }>(
+      'query ($id: ID!) { recoveryPlan(instanceId: $id) { plan { closestPointInTime } } }',
+      { id: instanceId },
+    );
+    if (!recoveryPlan.plan) throw new Error('there is no plan');
+  }
+
   /** Seconds that the backup took by its own account. */
   async backUp(instanceId: string): Promise<number> {
     const { takeBackup } = await this.ask<{ takeBackup: { id: string } }>(
