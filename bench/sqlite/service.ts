@@ -61,10 +61,10 @@ export class Service {
   }
 
   /** Seconds that the backup took by its own account. */
-  async backUp(instanceId: string): Promise<number> {
+  async backUp(instanceId: string, type: 'FULL' | 'INCREMENTAL' = 'FULL'): Promise<number> {
     const { takeBackup } = await this.ask<{ takeBackup: { id: string } }>(
-      'mutation ($id: ID!) { takeBackup(instanceId: $id) { id } }',
-      { id: instanceId },
+      'mutation ($id: ID!, $type: BackupType!) { takeBackup(instanceId: $id, type: $type) { id } }',
+      { id: instanceId, type },
     );
     for (const end = Date.now() + LIMIT_MS; Date.now() < end; await delay(POLL_MS)) {
       const { backup } = await this.ask<{ backup: { state: string; startedAt: string; completedAt: string } }>(
