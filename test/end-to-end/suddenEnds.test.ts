@@ -23,9 +23,9 @@ import {
 } from '../support/apiCalls.js';
 import { seeded, seeds } from '../support/seed.js';
 import { haveEnded, processesOf, type Service, startService } from '../support/service.js';
+import { assertContentsExact, cutOf, microsOf } from '../support/sqliteOracle.js';
 import { ask, start, until } from '../support/sqlitePrograms.js';
-import { readLog } from '../support/sqliteWriters.js';
-import { assertExact, assertPrefix, contentOf, type Story, tellStory } from '../support/writtenStory.js';
+import { assertExact, contentOf, tellStory } from '../support/writtenStory.js';
 
 const entry = fileURLToPath(new URL('../support/sweptService.js', import.meta.url));
 const long = process.env.PITR_TEST_LONG === '1';
@@ -98,8 +98,8 @@ test('kill -9 while an application writes on: every instant in a window is exact
 
   const { recoveryWindows } = await instance(service, id);
   t.diagnostic(JSON.stringify(recoveryWindows));
-  const lines = logs.flatMap(readLog);
-  const story = { file, logs } as Story;
+  const history = { file, logs };
+  const judged: Parameters<typeof assertContentsExact>[1][number][] = [];
   for (const { from, to } of recoveryWindows) {
     const [first, last] = [Date.parse(from), Date.parse(to)];
     // In a window of a millisecond or two there is nothing between its ends that milliseconds could name.
@@ -108,27 +108,22 @@ test('kill -9 while an application writes on: every instant in a window is exact
     for (const at of [from, to, ...inside.map((ms) => new Date(Math.min(ms, last)).toISOString())]) {
       const asked = await recover(service, id, { pointInTime: at });
       const ended = await recoveryEnded(service, asked.id);
-      const n = await assertPrefix(t, story, ended);
-      for (const line of lines) {
-        // The programs tell microseconds, this compares milliseconds: a begin within the same one decides nothing.
-        if ('begun' in line && line.n <= n && acknowledged(line)) {
-          assert.ok(line.begun / 1000 < Date.parse(at) + 1, `transaction ${line.n} began after ${at} and is kept`);
-        }
-        if ('acknowledged' in line && line.n > n && ended.recoveredTo?.lastKeptNotBefore) {
-          const bound = Date.parse(ended.recoveredTo.lastKeptNotBefore);
-          assert.ok(line.acknowledged / 1000 >= bound - 1, `transaction ${line.n} came before the last kept one`);
-        }
-      }
+      assert.equal(ended.state, 'SUCCEEDED', JSON.stringify(ended.error));
+      const content = await contentOf(t, fileOf(ended.instance?.endpoint));
+      judged.push({ cut: cutOf(ended), at: microsOf(at), history, content });
       await deleteInstance(service, ended.instance?.id ?? '');
     }
   }
+  await assertContentsExact(t, judged, () => true);
+  for (const [i, { to }] of recoveryWindows.slice(0, -1).entries()) {
+    const between = Math.floor((Date.parse(to) + Date.parse(recoveryWindows[i + 1]?.from ?? '')) / 2);
+    // Between the milliseconds of the two there may be none.
+    if (between <= Date.parse(to)) continue;
+    const { code } = await plan(service, id, { pointInTime: new Date(between).toISOString() });
+    assert.equal(code, 'TARGET_IN_LOG_GAP', `${between} is between two windows`);
+  }
   const latest = await recoveryEnded(service, (await recover(service, id)).id);
   assert.deepEqual(await contentOf(t, fileOf(latest.instance?.endpoint)), await contentOf(t, file));
-
-  /** A rolled back or retried attempt has no acknowledgement, and its number came again. */
-  function acknowledged({ n, writer, k }: { n: number; writer: number; k: number }): boolean {
-    return lines.some((line) => 'acknowledged' in line && line.n === n && line.writer === writer && line.k === k);
-  }
 });
 
 test('kill -9 around createInstance and deleteInstance: all of it or none', { timeout: 120_000 }, async (t) => {

@@ -17,13 +17,17 @@ export interface RecoveryAnswer {
   error: FaultAnswer | null;
   progress: { sequence: number; percent: number };
   recoveredTo: { position: string; lastKeptNotBefore: string | null; lastKeptAt: string | null } | null;
-  plan: { base: { id: string }; incrementals: { id: string }[]; cut: { position: string } };
+  plan: {
+    base: { id: string };
+    incrementals: { id: string }[];
+    cut: { position: string; firstDroppedAt: string | null };
+  };
   steps: { name: string; state: string; attempts: number; error: FaultAnswer | null }[];
 }
 
 const FAULT = 'error { code message hint details }';
 const RECOVERY = `id state instance { id state endpoint } ${FAULT} progress { sequence percent }
-  recoveredTo { position lastKeptNotBefore lastKeptAt } plan { base { id } incrementals { id } cut { position } }
+  recoveredTo { position lastKeptNotBefore lastKeptAt } plan { base { id } incrementals { id } cut { position firstDroppedAt } }
   steps { name state attempts ${FAULT} }`;
 
 export async function createInstance(service: Service, name: string): Promise<{ id: string; file: string }> {

@@ -5,6 +5,8 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import type { StartingPoint } from '../../src/backup/chains.js';
+import type { GapRecord, StretchRecord } from '../../src/catalog/records.js';
 import type {
   BackupFacts,
   BackupSink,
@@ -24,6 +26,7 @@ import type {
 import type { JsonObject } from '../../src/errors.js';
 import { type Instant, instant } from '../../src/instant.js';
 import type { Cut, LogPosition } from '../../src/model.js';
+import { computeWindows, type StretchWindow } from '../../src/recovery/windows.js';
 import { poured } from './poured.js';
 import { plainOf } from './unpacked.js';
 
@@ -149,6 +152,21 @@ export class DirectoryArchive implements LogSink {
 
   ofStretch(stretch: string): ArchivedSegment[] {
     return this.segments.filter((each) => each.stretch === stretch);
+  }
+
+  /** What the service offers of such an archive; a window's stretchId is the driver's name for it. */
+  windows(): StretchWindow[] {
+    const stretches = this.stretches.map(({ stretch, because }, number) => {
+      const coveredTo = this.coverage.get(stretch) ?? null;
+      return { id: stretch, number, startsBecause: because, endsBecause: null, coveredTo } as StretchRecord;
+    });
+    const gaps = this.holes.map(({ stretch, from, to }): GapRecord => {
+      return { id: '', stretchId: stretch, from, to, after: null, last: null, because: 'LOG_GAP' };
+    });
+    const points = this.backups.map(({ facts: { consistent, consistentAt, replayAfter } }) => {
+      return { stretchId: consistent.stretch, consistentAt, replayAfter: replayAfter.ordinal } as StartingPoint;
+    });
+    return computeWindows(stretches, gaps, points);
   }
 
   async locate(datastore: Datastore, target: LocateTarget, stretch: string): Promise<Cut> {

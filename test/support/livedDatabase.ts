@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { RecoveryAnswer, Target } from './apiCalls.js';
 import type { FileLife } from './sqliteFileLife.js';
-import { assertContentsExact, type Content, type History, type JudgedCut } from './sqliteOracle.js';
+import { assertContentsExact, type Content, cutOf, type History, microsOf } from './sqliteOracle.js';
 
 /** A quiet moment in which everything was archived: from then on it has to stay recoverable, and mean the same. */
 export interface Promised {
@@ -76,6 +76,12 @@ export class LivedDatabase {
     return first && last ? first + Math.floor(random() * (last - first)) : null;
   }
 
+  /** An instant at which log may have been lost: to be refused, or else exact. Null where there was none. */
+  anyDarkInstant(random: () => number): number | null {
+    const { from, to } = this.dark[Math.floor(random() * this.dark.length)] ?? {};
+    return from && to ? from + Math.floor(random() * (to - from)) : null;
+  }
+
   /** A position between two promises of one generation. */
   anyPosition(random: () => number): string | null {
     const to = this.promised[Math.floor(random() * this.promised.length)];
@@ -96,19 +102,11 @@ export class LivedDatabase {
   /** Answers how many recoveries could be judged. */
   async assertExact(t: TestContext, timed: (begun: number) => boolean): Promise<number> {
     const judged = this.held.flatMap(({ recovery, target, content, n }) => {
-      const reached = recovery.recoveredTo;
-      assert.ok(reached, `recovery ${recovery.id} does not say how far it reached`);
-      const history = this.ofGeneration.get(generationOf(reached.position));
+      const cut = cutOf(recovery);
+      const history = this.ofGeneration.get(generationOf(cut.position.text));
       // A generation that began and ended between two quiet moments, over a file that was just being exchanged.
       if (!history) return [];
       if (n !== null) assert.equal(content.n, n, `${JSON.stringify(target)} holds ${content.n} instead of ${n}`);
-      const micros = (text: string | null) => (text === null ? null : microsOf(text));
-      const cut = {
-        position: { text: reached.position },
-        lastKeptAt: micros(reached.lastKeptAt),
-        lastKeptNotBefore: micros(reached.lastKeptNotBefore),
-        firstDroppedAt: null,
-      } as JudgedCut;
       return [{ cut, at: target.pointInTime ? microsOf(target.pointInTime) : null, history, content }];
     });
     await assertContentsExact(t, judged, timed);
@@ -118,10 +116,4 @@ export class LivedDatabase {
 
 export function generationOf(position: string): string {
   return position.split('/')[0] ?? '';
-}
-
-/** Of an instant as the API writes it, or a test with milliseconds. */
-export function microsOf(text: string): number {
-  const [, fraction = ''] = /\.(\d+)Z$/.exec(text) ?? [];
-  return Math.floor(Date.parse(text) / 1000) * 1_000_000 + Number(fraction.padEnd(6, '0'));
 }

@@ -152,8 +152,8 @@ export class ServiceLife {
         const promised = pick(database.promised);
         if (instant) await this.recovered(database, { pointInTime: textOf(instant.at) }, instant.n);
         if (promised) await this.recovered(database, { position: promised.position }, promised.n);
-        const at = database.anyInstant(this.random);
-        if (at) await this.recovered(database, { pointInTime: textOf(at) });
+        for (const at of [database.anyInstant(this.random), database.anyDarkInstant(this.random)])
+          if (at) await this.recovered(database, { pointInTime: textOf(at) });
       }
     }
   }

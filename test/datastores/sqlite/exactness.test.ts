@@ -8,9 +8,16 @@ import path from 'node:path';
 import { test } from 'node:test';
 import type { StoredBackup } from '../../../src/datastores/datastore.js';
 import { instant } from '../../../src/instant.js';
+import { windowHolding } from '../../../src/recovery/windows.js';
 import { scratchDir } from '../../support/scratch.js';
 import { sqliteBench } from '../../support/sqliteBench.js';
-import { type Asked, assertRecoveriesExact, assertTimesRise, type Content } from '../../support/sqliteOracle.js';
+import {
+  type Asked,
+  assertBracketsNarrow,
+  assertRecoveriesExact,
+  assertTimesRise,
+  type Content,
+} from '../../support/sqliteOracle.js';
 import { ask, start, until } from '../../support/sqlitePrograms.js';
 import { randomFrom, readLog } from '../../support/sqliteWriters.js';
 
@@ -61,8 +68,10 @@ for (const seed of seeds) {
     const cuts: Asked[] = [];
     const first = archive.backups[0]?.facts;
     assert.ok(first);
+    const windows = archive.windows();
     const addTime = async (micros: number) => {
-      if (micros < first.consistentAt || micros > fence.coveredTo) return;
+      // Where the machine stood still for seconds there is a hole.
+      if (!windowHolding(windows, instant(micros))) return;
       cuts.push({ cut: await archive.locate(datastore, { at: instant(micros) }, stretch), at: micros, history });
     };
     await addTime(first.consistentAt);
@@ -85,6 +94,7 @@ for (const seed of seeds) {
     const newest = found[cuts.findIndex(({ at }) => at === fence.coveredTo)];
     assert.equal(newest?.n, (await ask<Content[]>(t, 'content', file))[0]?.n);
     await assertTimesRise(archive, stretch);
+    await assertBracketsNarrow(archive, stretch);
     await capture.stop();
   });
 }

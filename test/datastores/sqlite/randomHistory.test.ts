@@ -8,6 +8,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { instant } from '../../../src/instant.js';
+import { windowHolding } from '../../../src/recovery/windows.js';
 import { scratchDir } from '../../support/scratch.js';
 import { seeded, seeds } from '../../support/seed.js';
 import { skewedEngine } from '../../support/skewedEngine.js';
@@ -40,7 +41,7 @@ test('a random life: every recovery is exact, and every promise is kept', { time
         engineProgram: await skewedEngine(dir, clockFile),
       });
       const { archive, datastore } = bench;
-      // With the clock set there is nothing that the writers' times could be compared with.
+      // What is committed while the clock is set back is given earlier times than the writers'.
       const clockIsSet = random() < 0.5;
       const happenings = clockIsSet ? busyEvents : busyEvents.filter((event) => event !== 'clock');
       const teller = new HistoryTeller(t, bench, dir, random, clockFile);
@@ -53,6 +54,11 @@ test('a random life: every recovery is exact, and every promise is kept', { time
         await teller.end();
 
         const asked: Asked[] = [];
+        /** Recovered to in any case: what is lost right after the end of a generation must not have been promised. */
+        const ends: Asked[] = [];
+        const windows = archive.windows();
+        /** Instants that are not of the generation in which they were asked for. */
+        let elsewhere = 0;
         for (const { stretch, coveredTo, position, history, acknowledged } of teller.promised) {
           const { position: now } = await archive.locate(datastore, { at: coveredTo }, stretch);
           assert.equal(now.text, position, `what ${coveredTo} in stretch ${stretch} means has changed`);
@@ -64,14 +70,22 @@ test('a random life: every recovery is exact, and every promise is kept', { time
           const end = archive.coverage.get(stretch);
           if (!facts || !end || end < facts.consistentAt) continue;
           const history = teller.historyOf(stretch);
-          const ask = async (micros: number) => {
-            if (micros < facts.consistentAt || micros > end) return;
-            if (archive.holes.some((hole) => hole.stretch === stretch && hole.from < micros && micros < hole.to))
-              return;
-            asked.push({ cut: await archive.locate(datastore, { at: instant(micros) }, stretch), at: micros, history });
+          const holes = archive.holes.filter((hole) => hole.stretch === stretch);
+          const ask = async (micros: number, among = asked) => {
+            const known = facts.consistentAt <= micros && micros <= end;
+            const inside = known && !holes.some(({ from, to }) => from < micros && micros < to);
+            const window = windowHolding(windows, instant(micros));
+            assert.equal(window?.stretchId === stretch, inside, `${micros} in stretch ${stretch}`);
+            if (!inside) elsewhere++;
+            else {
+              const cut = await archive.locate(datastore, { at: instant(micros) }, stretch);
+              among.push({ cut, at: micros, history });
+            }
           };
           await ask(facts.consistentAt);
-          await ask(end);
+          await ask(end, ends);
+          for (const micros of [facts.consistentAt - 1, end + 1]) await ask(micros);
+          for (const { from, to } of holes) for (const micros of [from + 1, to - 1]) await ask(micros);
           const times = history.logs
             .flatMap(readLog)
             .flatMap((line) => ('acknowledged' in line ? [line.acknowledged] : []));
@@ -86,11 +100,12 @@ test('a random life: every recovery is exact, and every promise is kept', { time
             asked.push({ cut, at: null, history });
           }
         }
-        const chosen = asked.sort(() => random() - 0.5).slice(0, recoveries);
+        asked.sort(() => random() - 0.5);
+        const chosen = [...ends, ...asked.slice(0, Math.max(0, recoveries - ends.length))];
         await assertRecoveriesExact(t, bench, chosen, { random, compareTimes: !clockIsSet });
         for (const { stretch } of archive.stretches) await assertTimesRise(archive, stretch);
         t.diagnostic(
-          `${archive.stretches.length} generations, ${chosen.length} of ${asked.length} recoveries: ${teller.events.join(', ')}`,
+          `${archive.stretches.length} generations, ${chosen.length} of ${ends.length + asked.length} recoveries, ${elsewhere} instants elsewhere: ${teller.events.join(', ')}`,
         );
       } catch (error) {
         t.diagnostic(`it happened: ${teller.events.join(', ')}; ${JSON.stringify(archive.stretches)}`);
