@@ -13,6 +13,7 @@ import { type Service, startService } from '../support/service.js';
 import { holding } from '../support/sqliteHistory.js';
 import { ask, start, until } from '../support/sqlitePrograms.js';
 import { readLog } from '../support/sqliteWriters.js';
+import { assertToldGap } from '../support/toldGap.js';
 import { assertPrefix, contentOf, type Story } from '../support/writtenStory.js';
 
 interface World {
@@ -94,20 +95,7 @@ for (const [how, take] of ways) {
       const { backups } = await instance(service, id);
       return backups.filter(({ state }) => state === 'COMPLETED').length === 2;
     });
-    const { recoveryWindows } = await instance(service, id);
-    assert.equal(recoveryWindows.length, 2, JSON.stringify(recoveryWindows));
-    const [before, after] = recoveryWindows as [(typeof recoveryWindows)[0], (typeof recoveryWindows)[0]];
-    assert.equal(before.endsBecause, 'LOG_GAP');
-    assert.equal(after.startsBecause, 'LOG_GAP');
-    assert.ok(Date.parse(before.to) <= Date.parse(from), `the window ends at ${before.to}, in the outage`);
-    assert.ok(Date.parse(after.from) >= Date.parse(to), `the window begins at ${after.from}, in the outage`);
-    for (const pointInTime of [from, to]) {
-      const { code, details } = await plan(service, id, { pointInTime });
-      assert.equal(code, 'TARGET_IN_LOG_GAP');
-      assert.equal(Date.parse(String(details?.nearestBefore)), Date.parse(before.to));
-      assert.equal(Date.parse(String(details?.nearestAfter)), Date.parse(after.from));
-      await assert.rejects(recover(service, id, { pointInTime }), { code: 'TARGET_IN_LOG_GAP' });
-    }
+    const { before, after } = await assertToldGap(service, id, [from, to]);
     assert.equal(await recovered(here, before.to), newestBefore(here, from));
     assert.equal(await recovered(here, after.from), (await contentOf(t, story.file)).n);
     await write(5);

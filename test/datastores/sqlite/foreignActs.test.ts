@@ -3,9 +3,17 @@ import assert from 'node:assert/strict';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { segmentHead } from '../../../src/datastores/sqlite/replay/storedSegment.js';
 import { stored } from '../../support/directoryArchive.js';
+import {
+  assertBeginsAsItIs,
+  assertEndsWith,
+  assertHonestGap,
+  contentsOf,
+  momentBetween,
+  onlyTheFirst,
+  stretchesOf,
+} from '../../support/honestGap.js';
 import { scratchDir } from '../../support/scratch.js';
 import { type SqliteBench, sqliteBench } from '../../support/sqliteBench.js';
 import { assertNewestIsExact, attached, committed, holding } from '../../support/sqliteHistory.js';
@@ -21,13 +29,6 @@ async function livesArchived({ archive }: SqliteBench): Promise<number> {
   return salts.size;
 }
 
-const onlyTheFirst = [['1', 'FIRST_BACKUP']];
-const thenAGap = [...onlyTheFirst, ['2', 'LOG_GAP']];
-
-function stretchesOf({ archive }: SqliteBench): string[][] {
-  return archive.stretches.map(({ stretch, because }) => [stretch, because]);
-}
-
 for (const endings of [['-shm'], ['-shm', '-wal']]) {
   test(`its ${endings.join(' and empty ')} removed while no program has it open: nothing is covered that is not captured`, async (t) => {
     const dir = await scratchDir(t);
@@ -36,15 +37,15 @@ for (const endings of [['-shm'], ['-shm', '-wal']]) {
     await bench.backup(capture, 'base');
     if (!endings.includes('-wal')) await committed(t, bench, dir, 'a');
     await capture.fence();
+    const [before] = await contentsOf(t, bench.file);
     for (const ending of endings) await rm(`${bench.file}${ending}`);
-    await delay(20);
-    const removed = Date.now() * 1000;
+    const removed = await momentBetween();
     await committed(t, bench, dir, 'b');
     await until('the capture starts anew', () => bench.archive.stretches.length === 2);
-    assert.deepEqual(stretchesOf(bench), thenAGap);
-    assert.ok((bench.archive.coverage.get('1') ?? 0) < removed);
     await attached(capture);
-    await bench.backup(capture, 'base-2');
+    assertHonestGap(bench, removed);
+    await assertEndsWith(t, bench, before);
+    await assertBeginsAsItIs(t, bench, await bench.backup(capture, 'base-2'));
     await committed(t, bench, dir, 'c');
     await assertNewestIsExact(t, bench, capture, 'newest');
     await capture.stop();
@@ -165,12 +166,15 @@ for (const { what, act } of awayFromWal) {
     let capture = await bench.capture();
     await bench.backup(capture, 'base');
     await committed(t, bench, dir, 'a', 20);
+    const [before] = await contentsOf(t, bench.file);
     await capture.stop();
+    const stopped = await momentBetween();
     await act(t, bench);
     capture = await bench.capture(bench.archive.resumePoint());
     await attached(capture);
-    assert.deepEqual(stretchesOf(bench), thenAGap);
-    await bench.backup(capture, 'base-2');
+    assertHonestGap(bench, stopped);
+    await assertEndsWith(t, bench, before);
+    await assertBeginsAsItIs(t, bench, await bench.backup(capture, 'base-2'));
     await committed(t, bench, dir, 'b', 20);
     await assertNewestIsExact(t, bench, capture, 'newest');
     await capture.stop();
@@ -182,7 +186,9 @@ test('a database that was left in another journal mode is told as that, and capt
   const bench = await sqliteBench(t, dir);
   let capture = await bench.capture();
   await bench.backup(capture, 'base');
+  const [before] = await contentsOf(t, bench.file);
   await capture.stop();
+  const stopped = await momentBetween();
   await ask(t, 'run', bench.file, 'PRAGMA journal_mode=DELETE', "INSERT INTO data (text) VALUES ('unseen')");
   capture = await bench.capture(bench.archive.resumePoint());
   assert.equal(capture.health().healthy, false);
@@ -192,8 +198,9 @@ test('a database that was left in another journal mode is told as that, and capt
   await ask(t, 'run', bench.file, 'PRAGMA journal_mode=WAL');
   await attached(capture);
   await until('it is healthy', () => capture.health().healthy);
-  assert.deepEqual(stretchesOf(bench), thenAGap);
-  await bench.backup(capture, 'base-2');
+  assertHonestGap(bench, stopped);
+  await assertEndsWith(t, bench, before);
+  await assertBeginsAsItIs(t, bench, await bench.backup(capture, 'base-2'));
   await committed(t, bench, dir, 'a', 10);
   await assertNewestIsExact(t, bench, capture, 'newest');
   await capture.stop();
@@ -207,7 +214,9 @@ test('a running capture whose file is removed waits for one to be there, and sta
   await bench.backup(capture, 'base');
   await committed(t, bench, dir, 'a', 10);
   const { position } = await capture.fence();
+  const [before] = await contentsOf(t, file);
   for (const ending of ['', '-wal', '-shm']) await rm(`${file}${ending}`, { force: true });
+  const removed = await momentBetween();
   await until('it is told', () => !capture.health().healthy);
   await assert.rejects(capture.fence(), { code: 'DATASTORE_UNAVAILABLE' });
   // Nothing here makes an empty database in the place of the one that is gone.
@@ -215,9 +224,10 @@ test('a running capture whose file is removed waits for one to be there, and sta
   await ask(t, 'setup', file, 'PRAGMA journal_mode=WAL');
   await attached(capture);
   await until('it is healthy', () => capture.health().healthy);
-  assert.deepEqual(stretchesOf(bench), thenAGap);
+  assertHonestGap(bench, removed);
   assert.equal(bench.archive.ofStretch('1').at(-1)?.last, position.ordinal);
-  await bench.backup(capture, 'base-2');
+  await assertEndsWith(t, bench, before);
+  await assertBeginsAsItIs(t, bench, await bench.backup(capture, 'base-2'));
   await committed(t, bench, dir, 'b', 10);
   await assertNewestIsExact(t, bench, capture, 'newest');
   await capture.stop();
