@@ -7,9 +7,9 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { readNote, writeNote } from '../../note.js';
 import type { Continuation } from '../formats/continuation.js';
 import { type FileMark, isSettled, sameContent } from '../source/mainFile.js';
-import { readNote, writeNote } from '../spool/note.js';
 
 /** Of the machine's present run, on Linux; null elsewhere. */
 const bootId = readBootId();

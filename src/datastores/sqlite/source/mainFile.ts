@@ -6,7 +6,7 @@
 import { type BigIntStats, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readNote, writeNote } from '../spool/note.js';
+import { readNote, writeNote } from '../../note.js';
 import { BrokenLog } from './walFile.js';
 import { DiskRefuses, type WalPins } from './walPins.js';
 

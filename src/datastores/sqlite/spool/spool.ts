@@ -5,8 +5,8 @@
  * disk: a killed process loses nothing, and after a crash of the machine the checksums decide how much of a piece is left.
  */
 import { rm } from 'node:fs/promises';
+import { writeNote } from '../../note.js';
 import type { Continuation } from '../formats/continuation.js';
-import { writeNote } from './note.js';
 
 /** A finished piece; plain data, for it crosses from one process to the other. */
 export interface SealedSegment {

@@ -1,4 +1,4 @@
-/** Small files of JSON in the spool, each replaced as a whole; like all of the spool they are not synchronised to disk. */
+/** Small files of JSON, each replaced as a whole. They are not synchronised to disk: a killed process loses none of them. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 
 export async function writeNote(file: string, content: object): Promise<void> {
