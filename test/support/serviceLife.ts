@@ -307,7 +307,12 @@ export class ServiceLife {
         const found = await plan(this.service, id, { pointInTime });
         if (found.cut === null) return false;
         // Nobody wrote since, but the capture may have started anew over the same content.
-        if (generationOf(found.cut) === generationOf(position)) assert.equal(found.cut, position);
+        if (found.cut !== position && generationOf(found.cut) === generationOf(position)) {
+          // An engine that was killed just before is asked for nothing: the latest point was the end of what was archived, and
+          // what came after it changed nothing that is counted, as a VACUUM does. By now it is archived.
+          const held = await this.recovered(database, {});
+          assert.deepEqual([held?.content.n, held?.recovery.recoveredTo?.position], [n, found.cut]);
+        }
         position = found.cut;
         return true;
       });
