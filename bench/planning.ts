@@ -130,7 +130,7 @@ async function fill(catalog: Catalog, file: string, size: number): Promise<Insta
     `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${size})
      INSERT INTO log_segments SELECT 's', i * ${PER_SEGMENT}, (i - 1) * ${PER_SEGMENT}, '1/' || (i * ${PER_SEGMENT}), ${PER_SEGMENT},
        ${START} + (i - 1) * ${SECOND}, ${START} + i * ${SECOND} - 1, ${START} + i * ${SECOND} - 1, ${START} + i * ${SECOND},
-       i, i * 4000, i * 2000, i * ${PER_SEGMENT}, 'k/' || i, 4000, 2000, '${SHA}' FROM n`,
+       i, i * 4000, i * 2000, i * ${PER_SEGMENT}, 'k/' || i, 4000, 2000, '${SHA}', NULL FROM n`,
   );
   await sql(file, `UPDATE log_stretches SET "lastOrdinal" = ${size * PER_SEGMENT}, "segments" = ${size}`);
   await catalog.write(async (writer) => {
