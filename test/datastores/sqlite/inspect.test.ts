@@ -129,3 +129,18 @@ test('a database beside which something else has the name of one of its files is
     await assert.rejects(refuseLinks(file, dir), { code: 'DATASTORE_UNAVAILABLE' });
   }
 });
+
+test('an empty file beside a log is refused, because SQLite would delete the log', async (t) => {
+  const dir = await scratchDir(t);
+  const datastore = createSqliteDatastore();
+  t.after(() => datastore.close());
+  await writeFile(path.join(dir, 'a.db'), '');
+  await writeFile(path.join(dir, 'a.db-wal'), 'log');
+  await assert.rejects(datastore.inspect(`sqlite://${dir}/a.db`, 'tenant'), {
+    code: 'DATASTORE_UNAVAILABLE',
+    message: /is empty, and there is a log/,
+  });
+  // An empty log is none.
+  await writeFile(path.join(dir, 'a.db-wal'), '');
+  await datastore.inspect(`sqlite://${dir}/a.db`, 'tenant');
+});

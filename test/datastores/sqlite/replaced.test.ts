@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { copyFile, open, rename, rm, stat, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { LogCapture } from '../../../src/datastores/datastore.js';
 import { frameBytes } from '../../../src/datastores/sqlite/formats/walFormat.js';
 import type { Instant } from '../../../src/instant.js';
@@ -248,7 +249,7 @@ test('an older log put beside a file at rest is what the source then is, and is 
 /** Puts other content in the file's place under a running capture and writes; nothing of it may reach the generation. */
 async function assertOverwriteEndsGeneration(
   t: TestContext,
-  replace: (old: string, file: string) => Promise<void>,
+  replace: (old: string, file: string, capture: LogCapture) => Promise<void>,
 ): Promise<void> {
   const dir = await scratchDir(t);
   const bench = await sqliteBench(t, dir, { capture: { pollMs: 50 } });
@@ -261,7 +262,7 @@ async function assertOverwriteEndsGeneration(
   const reader = await holding(t, bench);
   await committed(t, bench, dir, 'b');
   const { position } = await capture.fence();
-  await replace(old, bench.file);
+  await replace(old, bench.file, capture);
   // The old and the new content may not fit together, so that a writer can fail; what it commits is still foreign.
   await ask(t, 'run', bench.file, 'UPDATE seq SET n = -5').catch(() => {});
   await until('a new generation begins', () => bench.archive.stretches.length >= 2);
@@ -272,6 +273,17 @@ async function assertOverwriteEndsGeneration(
 }
 
 test('a file that is overwritten in place under a running capture', (t) => assertOverwriteEndsGeneration(t, putOver));
+test('a file that is emptied a while before it is overwritten keeps its log', (t) =>
+  assertOverwriteEndsGeneration(t, async (old, file, capture) => {
+    const log = await stat(`${file}-wal`);
+    await truncate(file);
+    // SQLite deletes the log beside an empty file that it opens, from under the application.
+    await until('that is told', () => /is empty, and there is a log/.test(capture.health().message ?? ''));
+    await delay(500);
+    const { ino, size } = await stat(`${file}-wal`);
+    assert.deepEqual({ ino, size }, { ino: log.ino, size: log.size });
+    await putOver(old, file);
+  }));
 test('a file that another one is moved over under a running capture', (t) => assertOverwriteEndsGeneration(t, rename));
 
 test('a program that is killed in the middle of a checkpoint is no stranger, and hides none that comes later', async (t) => {

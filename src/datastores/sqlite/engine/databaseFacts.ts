@@ -12,11 +12,6 @@ export function sqliteVersion(): string {
   return sqlite3.VERSION;
 }
 
-/** Opens a database read-only and asks; changes nothing. @throws Fault INVALID_ARGUMENT (connectionUri) */
-export async function examine(file: string): Promise<DatabaseFacts> {
-  return withConnection(file, 'read-only', facts);
-}
-
 /** Sets journal mode WAL, or makes a new database in it. @throws Fault INSTANCE_NOT_READY while others hold locks */
 export async function useWal(file: string, create: boolean): Promise<DatabaseFacts> {
   return withConnection(file, create ? 'create' : 'read-write', async (connection) => {

@@ -6,7 +6,7 @@
 import { Fault } from '../../../errors.js';
 import type { SessionEvent } from '../follower/captureTerms.js';
 import { CaptureSession } from './captureSession.js';
-import { examine, examineCopy, sqliteVersion, useWal } from './databaseFacts.js';
+import { examineCopy, sqliteVersion, useWal } from './databaseFacts.js';
 import type { CallName, EngineCalls, FromEngine, ToEngine } from './engineProtocol.js';
 import { FileSyncRequests } from './fileSync.js';
 
@@ -56,7 +56,6 @@ const calls: { [K in CallName]: (given: EngineCalls[K]['arguments']) => Promise<
   },
   ping: async () => null,
   version: async () => sqliteVersion(),
-  examine: ({ file }) => examine(file),
   useWal: ({ file, create }) => useWal(file, create),
   examineCopy: ({ file }) => examineCopy(file),
 };

@@ -27,7 +27,6 @@ export interface EngineCalls {
   /** Nothing but a sign of life. */
   ping: { arguments: Record<string, never>; answer: null };
   version: { arguments: Record<string, never>; answer: string };
-  examine: { arguments: { file: string }; answer: DatabaseFacts };
   useWal: { arguments: { file: string; create: boolean }; answer: DatabaseFacts };
   examineCopy: { arguments: { file: string }; answer: DatabaseFacts };
 }

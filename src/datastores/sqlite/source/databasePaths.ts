@@ -1,4 +1,5 @@
 /** Where an instance's files are. */
+import { statSync } from 'node:fs';
 import { lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -46,6 +47,19 @@ export async function noFileBeside(file: string): Promise<string | null> {
     if (await isNoFile(`${file}${ending}`)) return `${file}${ending}`;
   }
   return null;
+}
+
+/**
+ * Whoever opens an empty file makes SQLite delete the log beside it (pagerOpenWalIfPresent), from under all who use it. It is
+ * empty while another one is copied over it.
+ * @throws Fault DATASTORE_UNAVAILABLE
+ */
+export function refuseEmptied(file: string): void {
+  const bytesIn = (name: string) => statSync(name, { throwIfNoEntry: false })?.size;
+  if (bytesIn(file) !== 0 || !bytesIn(`${file}-wal`)) return;
+  throw new Fault('DATASTORE_UNAVAILABLE', `${file} is empty, and there is a log beside it`, {
+    hint: 'Nothing opens it like this, because SQLite would delete that log. Put the database in its place again.',
+  });
 }
 
 /** Something is there, and it is no file. */

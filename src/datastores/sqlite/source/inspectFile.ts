@@ -8,13 +8,13 @@ import path from 'node:path';
 import { invalidArgument } from '../../../errors.js';
 import type { InstanceFacts } from '../../datastore.js';
 import { foreignFileFlags } from '../../foreignFile.js';
-import { fileOfUri, noFileBeside, notAFileHint, uriOfFile } from './databasePaths.js';
+import { fileOfUri, noFileBeside, notAFileHint, refuseEmptied, uriOfFile } from './databasePaths.js';
 import { identityOf } from './mainFile.js';
 
 const headerBytes = 100;
 const magic = Buffer.from('SQLite format 3\0', 'latin1');
 
-/** @throws Fault INVALID_ARGUMENT (connectionUri) */
+/** @throws Fault INVALID_ARGUMENT (connectionUri), DATASTORE_UNAVAILABLE while another content is put in its place */
 export async function inspectFile(connectionUri: string, datastoreVersion: string): Promise<InstanceFacts> {
   const { file, found } = await locate(fileOfUri(connectionUri));
   if (!found.isFile()) throw invalidArgument('connectionUri', `${file} is not a file`);
@@ -26,6 +26,7 @@ export async function inspectFile(connectionUri: string, datastoreVersion: strin
   await refuseLog(file);
   const strange = await noFileBeside(file);
   if (strange) throw invalidArgument('connectionUri', `${strange} is not a file`, notAFileHint);
+  refuseEmptied(file);
   if (found.size > 0n) await checkHeader(file);
   const notices = [
     'Capture keeps a read transaction open, so the write-ahead log grows to a few megabytes before it is restarted.',

@@ -10,6 +10,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LogState, WalIndex } from '../formats/walIndex.js';
 import { Connection, fileUri, isBusy, isOfDisk } from './connection.js';
+import { refuseEmptied } from './databasePaths.js';
 
 /** A copy into the database ended early, because the disk is full or fails. The log is whole, and none of it counts as copied. */
 export class DiskRefuses extends Error {}
@@ -266,6 +267,7 @@ export class WalPins {
 
 /** Reading once makes the connection open the log; before that SQLite could not say anything about it. */
 async function openReading(file: string, mode: 'read-only' | 'read-write'): Promise<Connection> {
+  refuseEmptied(file);
   const connection = await Connection.open(fileUri(file), mode);
   try {
     await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
