@@ -14,7 +14,7 @@ import { loadWindows, planRecovery } from '../src/recovery/planning.js';
 import type { ObjectPipeline } from '../src/storage/pipeline.js';
 
 const SIZES = [10_000, 1_000_000];
-const QUESTIONS = 400;
+const QUESTIONS = 1000;
 const BACKUPS = 200;
 const START = 1_795_000_000_000_000;
 /** A segment a second, ten transactions each. */

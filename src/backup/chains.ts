@@ -30,12 +30,21 @@ export function startingPoints(backups: readonly BackupPoint[]): StartingPoint[]
   const known = new Map<string, StartingPoint | null>();
 
   const pointOf = (backup: BackupPoint): StartingPoint | null => {
-    const { backupId, stretchId, consistentAt, consistentOrdinal, replayAfter, storedBytes } = backup;
-    const own = { backupId, stretchId, consistentAt, consistentOrdinal, replayAfter };
-    if (backup.type === 'FULL') return { ...own, parent: null, storedBytes };
-    const parent = known.get(backup.parentId ?? '');
-    if (!parent || parent.stretchId !== stretchId) return null;
-    return { ...own, parent, storedBytes: parent.storedBytes + storedBytes };
+    let parent: StartingPoint | null = null;
+    if (backup.type !== 'FULL') {
+      parent = known.get(backup.parentId ?? '') ?? null;
+      if (parent?.stretchId !== backup.stretchId) return null;
+    }
+    // Field by field: this is done for every backup whenever anything is planned.
+    return {
+      backupId: backup.backupId,
+      stretchId: backup.stretchId,
+      consistentAt: backup.consistentAt,
+      consistentOrdinal: backup.consistentOrdinal,
+      replayAfter: backup.replayAfter,
+      parent,
+      storedBytes: (parent?.storedBytes ?? 0) + backup.storedBytes,
+    };
   };
 
   for (const backup of backups) {

@@ -1,11 +1,13 @@
 /** Reads and changes of backups. */
 import { type EntityManager, In, IsNull, Not } from 'typeorm';
 import type { Instant } from '../instant.js';
-import { backupStates, type StoredObject } from '../model.js';
+import { type BackupType, backupStates, type StoredObject } from '../model.js';
 import { type BackupRow, backupEntity } from './backupEntity.js';
 import { changeRow, insertRows } from './changeRows.js';
+import { wholeNumber } from './columns.js';
 import { newestFirst } from './pages.js';
-import type { BackupRecord, CatalogReader, CatalogWriter } from './records.js';
+import type { BackupPoint, BackupRecord, CatalogReader, CatalogWriter } from './records.js';
+import { ask } from './statements.js';
 
 type BackupReads = Pick<
   CatalogReader,
@@ -21,6 +23,12 @@ type BackupReads = Pick<
   | 'newestMadeOfAnother'
 >;
 type BackupChanges = Pick<CatalogWriter, 'insertBackup' | 'updateBackup'>;
+
+const pointsStatement = `SELECT json_group_array(json_array("id", "instanceId", "type", "parentId", "stretchId", "consistentAt",
+    "consistentOrdinal", "replayAfterOrdinal", "storedBytes")) AS "points"
+  FROM "backups" WHERE "instanceId" IN (:...instanceIds) AND "state" = 'COMPLETED'`;
+/** As the statement names them; the table has no COMPLETED backup without them. */
+type PointValues = [string, string, BackupType, string | null, string, number, number, number, number | null];
 
 const NO_MANIFEST: BackupRow['manifest'] = { key: null, plainBytes: null, storedBytes: null, sha256: null };
 
@@ -63,32 +71,9 @@ export function backupReads(manager: EntityManager): BackupReads {
     },
 
     async backupPoints(instanceIds) {
-      const rows = await backups.find({
-        select: {
-          id: true,
-          instanceId: true,
-          type: true,
-          parentId: true,
-          storedBytes: true,
-          stretchId: true,
-          consistentAt: true,
-          consistentOrdinal: true,
-          replayAfterOrdinal: true,
-        },
-        where: { instanceId: In(instanceIds), state: 'COMPLETED' },
-      });
-      // The table has no COMPLETED backup without them.
-      return rows.map((row) => ({
-        backupId: row.id,
-        instanceId: row.instanceId,
-        type: row.type,
-        parentId: row.parentId,
-        stretchId: row.stretchId as string,
-        consistentAt: row.consistentAt as Instant,
-        consistentOrdinal: row.consistentOrdinal as number,
-        replayAfter: row.replayAfterOrdinal as number,
-        storedBytes: row.storedBytes ?? 0,
-      }));
+      // One value instead of a row per backup: sqlite3 takes 14 µs to hand over each, and TypeORM as much to fill an entity.
+      const [found] = await ask<{ points: string }>(manager, pointsStatement, { instanceIds });
+      return (JSON.parse(found?.points ?? '[]') as PointValues[]).map(toPoint);
     },
 
     async backupsOn(instanceId, parentId) {
@@ -137,6 +122,30 @@ function toColumns(manifest: StoredObject | null): BackupRow['manifest'] {
   if (!manifest) return NO_MANIFEST;
   const { key, plainBytes, storedBytes, sha256 } = manifest;
   return { key, plainBytes, storedBytes, sha256 };
+}
+
+function toPoint([
+  id,
+  instanceId,
+  type,
+  parentId,
+  stretchId,
+  at,
+  consistent,
+  after,
+  storedBytes,
+]: PointValues): BackupPoint {
+  return {
+    backupId: id,
+    instanceId,
+    type,
+    parentId,
+    stretchId,
+    consistentAt: wholeNumber(at) as Instant,
+    consistentOrdinal: wholeNumber(consistent),
+    replayAfter: wholeNumber(after),
+    storedBytes: wholeNumber(storedBytes ?? 0),
+  };
 }
 
 function toRecord(row: BackupRow): BackupRecord {

@@ -11,7 +11,7 @@ export const flag: EntitySchemaColumnOptions = { type: 'boolean' };
 /** A whole number within ±(2^53 - 1): an ordinal, a size in bytes, an instant in microseconds. */
 export const whole: EntitySchemaColumnOptions = {
   type: 'bigint',
-  transformer: { to: (value: unknown) => value, from: wholeNumber },
+  transformer: { to: (value: unknown) => value, from: nullableWhole },
 };
 
 /** Microseconds since the Unix epoch. */
@@ -55,8 +55,12 @@ export function hex256(column: string): string {
   return `length("${column}") = 64 AND trim("${column}", '0123456789abcdef') = ''`;
 }
 
-function wholeNumber(stored: number | string | null): number | null {
-  if (stored === null) return null;
+function nullableWhole(stored: number | string | null): number | null {
+  return stored === null ? null : wholeNumber(stored);
+}
+
+/** @throws RangeError where it is none, or too large to be exact */
+export function wholeNumber(stored: number | string): number {
   const value = Number(stored);
   // Rounding an ordinal or an instant would name another transaction: better no answer.
   if (!Number.isSafeInteger(value)) throw new RangeError(`the catalog holds ${stored} where a whole number belongs`);

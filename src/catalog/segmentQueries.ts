@@ -2,13 +2,14 @@
  * Reads and inserts of log segments. A stretch is contiguous by construction: each segment begins where the one before
  * it ended, or is refused. That is why every question below is a seek, and a sum the difference of two rows.
  */
-import { type EntityManager, LessThan, MoreThan, MoreThanOrEqual } from 'typeorm';
+import type { EntityManager } from 'typeorm';
 import { Fault } from '../errors.js';
 import { type Instant, instant } from '../instant.js';
 import { changeRow, insertRows } from './changeRows.js';
-import { gapEntity } from './gapEntity.js';
+import { wholeNumber } from './columns.js';
 import type { CatalogReader, CatalogWriter, SegmentRecord } from './records.js';
 import { type SegmentRow, segmentEntity } from './segmentEntity.js';
+import { ask, rowsWhere } from './statements.js';
 import { stretchEntity } from './stretchEntity.js';
 
 type SegmentReads = Pick<
@@ -20,60 +21,79 @@ type SegmentChanges = Pick<CatalogWriter, 'insertSegment'>;
 type Range = Parameters<CatalogReader['segments']>[1];
 type Order = Parameters<CatalogReader['segments']>[2];
 
-export function segmentReads(manager: EntityManager): SegmentReads {
-  const segments = manager.getRepository(segmentEntity);
+/** The segment that holds the end of a range is the last one to begin before that end. */
+const endOfOverlap = `COALESCE((SELECT MIN("end"."last") FROM "log_segments" "end"
+  WHERE "end"."stretchId" = :stretchId AND "end"."last" >= :last), :last)`;
 
+const noSegments = { segments: 0, plainBytes: 0, storedBytes: 0, after: null, last: null };
+
+interface TotalsRow {
+  segments: number;
+  plainBytes: number;
+  storedBytes: number;
+  after: number | null;
+  last: number | null;
+  holed: number;
+}
+
+/** From the rows at the range's two ends; always one row, of nulls where there is none. */
+const totalsStatement = (() => {
+  const rowAt = (name: string, order: 'ASC' | 'DESC') =>
+    `LEFT JOIN "log_segments" "${name}" ON "${name}"."stretchId" = :stretchId AND "${name}"."last" =
+      (SELECT "last" FROM "log_segments" WHERE "stretchId" = :stretchId AND "last" > :after AND "after" < :last
+        AND "last" <= ${endOfOverlap} ORDER BY "last" ${order} LIMIT 1)`;
+  const difference = (running: string, own: string) => `"newest"."${running}" - "oldest"."${running}" + ${own}`;
+  return `SELECT "oldest"."after", "newest"."last",
+      ${difference('runningSegments', '1')} AS "segments",
+      ${difference('runningPlainBytes', '"oldest"."objectPlainBytes"')} AS "plainBytes",
+      ${difference('runningStoredBytes', '"oldest"."objectStoredBytes"')} AS "storedBytes",
+      EXISTS (SELECT 1 FROM "log_gaps" WHERE "stretchId" = :stretchId AND "after" < :last AND "last" > :after) AS "holed"
+    FROM (SELECT 1) ${rowAt('oldest', 'ASC')} ${rowAt('newest', 'DESC')}`;
+})();
+
+export function segmentReads(manager: EntityManager): SegmentReads {
   return {
     async segments(stretchId, range, order, limit) {
       return (await rowsIn(manager, stretchId, range, order, limit)).map(toRecord);
     },
 
-    async segmentTotals(stretchId, range) {
-      // Three statements, but of rows that never change: a segment appended meanwhile is either in the sums or not.
-      const [first] = await rowsIn(manager, stretchId, range, 'oldest-first', 1);
-      const [last] = await rowsIn(manager, stretchId, range, 'newest-first', 1);
-      const overlapping = { stretchId, after: LessThan(range.last), last: MoreThan(range.after) };
-      const contiguous = range.last <= range.after || !(await manager.existsBy(gapEntity, overlapping));
-      if (!first || !last) {
-        return { segments: 0, plainBytes: 0, storedBytes: 0, after: null, last: null, contiguous };
-      }
+    async segmentTotals(stretchId, { after, last }) {
+      if (last <= after) return { ...noSegments, contiguous: true };
+      const [row] = await ask<TotalsRow>(manager, totalsStatement, { stretchId, after, last });
+      if (!row) throw new Fault('INTERNAL', 'The catalog answered with no row where there is always one');
+      const contiguous = Number(row.holed) === 0;
+      const { segments: count, plainBytes, storedBytes } = row;
+      if (row.after === null || row.last === null) return { ...noSegments, contiguous };
       return {
-        segments: last.runningSegments - first.runningSegments + 1,
-        plainBytes: last.runningPlainBytes - first.runningPlainBytes + first.object.plainBytes,
-        storedBytes: last.runningStoredBytes - first.runningStoredBytes + first.object.storedBytes,
-        after: first.after,
-        last: last.last,
+        segments: wholeNumber(count),
+        plainBytes: wholeNumber(plainBytes),
+        storedBytes: wholeNumber(storedBytes),
+        after: wholeNumber(row.after),
+        last: wholeNumber(row.last),
         contiguous,
       };
     },
 
-    async firstSegmentCommittedAfter(stretchId, at) {
-      const row = await segments.findOne({
-        where: { stretchId, latestCommitAt: MoreThan(at) },
-        order: { latestCommitAt: 'ASC', last: 'ASC' },
-      });
-      return row && toRecord(row);
-    },
+    firstSegmentCommittedAfter: (stretchId, at) =>
+      segmentWhere(
+        manager,
+        '"stretchId" = :stretchId AND "latestCommitAt" > :at ORDER BY "latestCommitAt", "last" LIMIT 1',
+        { stretchId, at },
+      ),
 
-    async lastSegmentWithCommitUpTo(stretchId, ordinal) {
-      const row = await segments
-        .createQueryBuilder('segment')
-        .where('segment.stretchId = :stretchId', { stretchId })
-        .andWhere(
-          `segment.last = (SELECT "end"."lastWithCommit" FROM "log_segments" "end" WHERE "end"."stretchId" = :stretchId AND "end"."last" <= :ordinal ORDER BY "end"."last" DESC LIMIT 1)`,
-          { ordinal },
-        )
-        .getOne();
-      return row && toRecord(row);
-    },
+    lastSegmentWithCommitUpTo: (stretchId, ordinal) =>
+      segmentWhere(
+        manager,
+        `"stretchId" = :stretchId AND "last" = (SELECT "end"."lastWithCommit" FROM "log_segments" "end"
+          WHERE "end"."stretchId" = :stretchId AND "end"."last" <= :ordinal ORDER BY "end"."last" DESC LIMIT 1)`,
+        { stretchId, ordinal },
+      ),
 
     async segmentHolding(stretchId, ordinal) {
       // The lower end is compared here: in the statement it would make an ordinal before the stretch walk all of it.
-      const row = await segments.findOne({
-        where: { stretchId, last: MoreThanOrEqual(ordinal) },
-        order: { last: 'ASC' },
-      });
-      return row && row.after < ordinal ? toRecord(row) : null;
+      const where = '"stretchId" = :stretchId AND "last" >= :ordinal ORDER BY "last" LIMIT 1';
+      const segment = await segmentWhere(manager, where, { stretchId, ordinal });
+      return segment && segment.after < ordinal ? segment : null;
     },
   };
 }
@@ -121,19 +141,23 @@ export function segmentChanges(manager: EntityManager): SegmentChanges {
 function rowsIn(manager: EntityManager, stretchId: string, range: Range, order: Order, limit: number) {
   // An empty range may lie inside a segment and still asks for nothing; TypeORM takes a limit of 0 for none.
   if (range.last <= range.after || limit < 1) return Promise.resolve([]);
-  return (
-    manager
-      .createQueryBuilder(segmentEntity, 'segment')
-      .where('segment.stretchId = :stretchId AND segment.last > :after AND segment.after < :last')
-      // The segment that holds the range's end is the last one to begin before it.
-      .andWhere(
-        `segment.last <= COALESCE((SELECT MIN("end"."last") FROM "log_segments" "end" WHERE "end"."stretchId" = :stretchId AND "end"."last" >= :last), :last)`,
-      )
-      .setParameters({ stretchId, ...range })
-      .orderBy('segment.last', order === 'oldest-first' ? 'ASC' : 'DESC')
-      .limit(limit)
-      .getMany()
-  );
+  return manager
+    .createQueryBuilder(segmentEntity, 'segment')
+    .where('segment.stretchId = :stretchId AND segment.last > :after AND segment.after < :last')
+    .andWhere(`segment.last <= ${endOfOverlap}`)
+    .setParameters({ stretchId, ...range })
+    .orderBy('segment.last', order === 'oldest-first' ? 'ASC' : 'DESC')
+    .limit(limit)
+    .getMany();
+}
+
+async function segmentWhere(
+  manager: EntityManager,
+  where: string,
+  parameters: Record<string, string | number>,
+): Promise<SegmentRecord | null> {
+  const [row] = await rowsWhere(manager, segmentEntity, where, parameters);
+  return row ? toRecord(row) : null;
 }
 
 function toRecord(row: SegmentRow): SegmentRecord {

@@ -1,9 +1,10 @@
 /** Reads and changes of the stretches of log and of the holes in them. */
-import { type EntityManager, In } from 'typeorm';
+import type { EntityManager } from 'typeorm';
 import { Fault } from '../errors.js';
 import { changeRowIf, insertRows, noSuchRow } from './changeRows.js';
 import { gapEntity } from './gapEntity.js';
 import type { CatalogReader, CatalogWriter, GapRecord } from './records.js';
+import { rowsWhere } from './statements.js';
 import { stretchEntity } from './stretchEntity.js';
 
 type StretchReads = Pick<CatalogReader, 'stretchByName' | 'stretches' | 'newestStretch' | 'gaps'>;
@@ -19,7 +20,9 @@ export function stretchReads(manager: EntityManager): StretchReads {
     stretchByName: (instanceId, name) => stretches.findOneBy({ instanceId, name }),
 
     stretches: (instanceIds) =>
-      stretches.find({ where: { instanceId: In(instanceIds) }, order: { instanceId: 'ASC', number: 'ASC' } }),
+      rowsWhere(manager, stretchEntity, '"instanceId" IN (:...instanceIds) ORDER BY "instanceId", "number"', {
+        instanceIds,
+      }),
 
     newestStretch: (instanceId) => stretches.findOne({ where: { instanceId }, order: { number: 'DESC' } }),
 
@@ -28,10 +31,12 @@ export function stretchReads(manager: EntityManager): StretchReads {
       const ids = [...new Set(stretchIds)].sort();
       const found: GapRecord[] = [];
       for (let at = 0; at < ids.length; at += rowsPerStatement) {
-        const some = await manager.find(gapEntity, {
-          where: { stretchId: In(ids.slice(at, at + rowsPerStatement)) },
-          order: { stretchId: 'ASC', from: 'ASC', id: 'ASC' },
-        });
+        const some = await rowsWhere(
+          manager,
+          gapEntity,
+          '"stretchId" IN (:...stretchIds) ORDER BY "stretchId", "from", "id"',
+          { stretchIds: ids.slice(at, at + rowsPerStatement) },
+        );
         for (const gap of some) found.push(gap);
       }
       return found;

@@ -57,13 +57,17 @@ test('with 50,000 segments', async (t) => {
     return { answer, taken };
   }
 
-  /** The plans of a read, none of which walks or sorts a table (TypeORM asks whether rows exist through a row it makes up). */
+  /**
+   * The plans of a read, none of which walks or sorts a table. TypeORM asks whether rows exist through a row it makes up, and
+   * what a subquery answers is no table: how that came about has steps of its own.
+   */
   async function seeks<T>(read: () => Promise<T>, statementsAllowed = 1): Promise<{ answer: T; steps: string[] }> {
     const { answer, taken } = await explained(read);
     assert.equal(taken.length, statementsAllowed);
     const steps = taken.flatMap(({ plan }) => plan);
     assert.ok(steps.length > 0);
-    for (const step of steps) assert.doesNotMatch(step, /SCAN (?!CONSTANT|dummy_table)|TEMP B-TREE|AUTOMATIC/, step);
+    for (const step of steps)
+      assert.doesNotMatch(step, /SCAN (?!CONSTANT|dummy_table|\(subquery)|TEMP B-TREE|AUTOMATIC/, step);
     return { answer, steps };
   }
 
@@ -107,7 +111,7 @@ test('with 50,000 segments', async (t) => {
   });
 
   await t.test('the totals of the whole log: two rows and a look for gaps', async () => {
-    const { answer } = await seeks(() => log().segmentTotals('s', { after: 0, last: SEGMENTS * 10 }), 3);
+    const { answer, steps } = await seeks(() => log().segmentTotals('s', { after: 0, last: SEGMENTS * 10 }));
     assert.deepEqual(answer, {
       segments: SEGMENTS,
       plainBytes: SEGMENTS * 100,
@@ -116,6 +120,9 @@ test('with 50,000 segments', async (t) => {
       last: SEGMENTS * 10,
       contiguous: true,
     });
+    // Each of the two rows is looked up where the bounds on both sides lead.
+    const bounded = steps.filter((step) => / log_segments .*\(stretchId=\? AND last>\? AND last<\?\)/.test(step));
+    assert.equal(bounded.length, 2);
   });
 
   await t.test('a page of a list, from its beginning and after an item', async () => {
