@@ -100,7 +100,7 @@ async function throughput(dir: string): Promise<void> {
       }
       const { alone: base = [], ...others } = rates;
       const row: Record<string, string> = { 'rows per second, alone': spread(base, 0) };
-      for (const name of names.slice(1)) Object.assign(row, { [name]: meanRatio(ratios(others[name] ?? [], base)) });
+      for (const name of names.slice(1)) row[name] = meanRatio(ratios(others[name] ?? [], base));
       rows[TITLES[mode]] = row;
     }
     console.log(`\nWhat the application writes: alone, and as ratios to it; ${ROUNDS} rounds of ${SECONDS} s`);

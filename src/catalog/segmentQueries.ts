@@ -9,7 +9,7 @@ import { changeRow, insertRows } from './changeRows.js';
 import { wholeNumber } from './columns.js';
 import type { CatalogReader, CatalogWriter, SegmentRecord } from './records.js';
 import { type SegmentRow, segmentEntity } from './segmentEntity.js';
-import { ask, rowsWhere } from './statements.js';
+import { ask, type Bindings, rowsWhere } from './statements.js';
 import { stretchEntity } from './stretchEntity.js';
 
 type SegmentReads = Pick<
@@ -36,7 +36,7 @@ interface TotalsRow {
   holed: number;
 }
 
-/** From the rows at the range's two ends; always one row, of nulls where there is none. */
+/** From the rows at the range's two ends; of nulls where there is none. */
 const totalsStatement = (() => {
   const rowAt = (name: string, order: 'ASC' | 'DESC') =>
     `LEFT JOIN "log_segments" "${name}" ON "${name}"."stretchId" = :stretchId AND "${name}"."last" =
@@ -48,7 +48,8 @@ const totalsStatement = (() => {
       ${difference('runningPlainBytes', '"oldest"."objectPlainBytes"')} AS "plainBytes",
       ${difference('runningStoredBytes', '"oldest"."objectStoredBytes"')} AS "storedBytes",
       EXISTS (SELECT 1 FROM "log_gaps" WHERE "stretchId" = :stretchId AND "after" < :last AND "last" > :after) AS "holed"
-    FROM (SELECT 1) ${rowAt('oldest', 'ASC')} ${rowAt('newest', 'DESC')}`;
+    FROM "log_stretches" "stretch" ${rowAt('oldest', 'ASC')} ${rowAt('newest', 'DESC')}
+    WHERE "stretch"."id" = :stretchId`;
 })();
 
 export function segmentReads(manager: EntityManager): SegmentReads {
@@ -60,14 +61,13 @@ export function segmentReads(manager: EntityManager): SegmentReads {
     async segmentTotals(stretchId, { after, last }) {
       if (last <= after) return { ...noSegments, contiguous: true };
       const [row] = await ask<TotalsRow>(manager, totalsStatement, { stretchId, after, last });
-      if (!row) throw new Fault('INTERNAL', 'The catalog answered with no row where there is always one');
+      if (!row) return { ...noSegments, contiguous: true };
       const contiguous = Number(row.holed) === 0;
-      const { segments: count, plainBytes, storedBytes } = row;
       if (row.after === null || row.last === null) return { ...noSegments, contiguous };
       return {
-        segments: wholeNumber(count),
-        plainBytes: wholeNumber(plainBytes),
-        storedBytes: wholeNumber(storedBytes),
+        segments: wholeNumber(row.segments),
+        plainBytes: wholeNumber(row.plainBytes),
+        storedBytes: wholeNumber(row.storedBytes),
         after: wholeNumber(row.after),
         last: wholeNumber(row.last),
         contiguous,
@@ -154,7 +154,7 @@ function rowsIn(manager: EntityManager, stretchId: string, range: Range, order: 
 async function segmentWhere(
   manager: EntityManager,
   where: string,
-  parameters: Record<string, string | number>,
+  parameters: Bindings,
 ): Promise<SegmentRecord | null> {
   const [row] = await rowsWhere(manager, segmentEntity, where, parameters);
   return row ? toRecord(row) : null;

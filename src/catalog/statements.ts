@@ -4,10 +4,10 @@
  */
 import type { EntityManager, EntitySchema, ObjectLiteral } from 'typeorm';
 
-type Parameters = Record<string, string | number | readonly (string | number)[]>;
+export type Bindings = Record<string, string | number | readonly (string | number)[]>;
 
 /** As the driver answers: no column is transformed. */
-export function ask<Values>(manager: EntityManager, sql: string, parameters: Parameters): Promise<Values[]> {
+export function ask<Values>(manager: EntityManager, sql: string, parameters: Bindings): Promise<Values[]> {
   const [statement, values] = manager.connection.driver.escapeQueryWithParameters(sql, parameters, {});
   return manager.query(statement, values);
 }
@@ -17,7 +17,7 @@ export async function rowsWhere<Row extends ObjectLiteral>(
   manager: EntityManager,
   entity: EntitySchema<Row>,
   where: string,
-  parameters: Parameters,
+  parameters: Bindings,
 ): Promise<Row[]> {
   const { driver } = manager.connection;
   const { columns, tableName } = manager.connection.getMetadata(entity);

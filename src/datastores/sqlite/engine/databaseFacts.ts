@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import sqlite3 from 'sqlite3';
 import { Fault, invalidArgument } from '../../../errors.js';
-import { Connection, fileUri, isBusy, type SqliteError } from '../source/connection.js';
+import { Connection, isBusy, type OpenMode, type SqliteError } from '../source/connection.js';
 import type { DatabaseFacts } from './engineProtocol.js';
 
 const walAttempts = 50;
@@ -40,7 +40,7 @@ export async function useWal(file: string, create: boolean): Promise<DatabaseFac
 /** Looks at a restored copy without making a log or a lock beside it. @throws Fault RECOVERY_INCOMPLETE */
 export async function examineCopy(file: string): Promise<DatabaseFacts> {
   try {
-    return await withConnection(fileUri(file, '?immutable=1'), 'read-only', facts);
+    return await withConnection(file, 'read-only', facts, '?immutable=1');
   } catch (error) {
     throw new Fault('RECOVERY_INCOMPLETE', 'SQLite cannot read the recovered database', { cause: error });
   }
@@ -59,10 +59,11 @@ async function facts(connection: Connection): Promise<DatabaseFacts> {
 
 async function withConnection<T>(
   file: string,
-  mode: 'read-only' | 'read-write' | 'create',
+  mode: OpenMode,
   work: (connection: Connection) => Promise<T>,
+  query?: string,
 ): Promise<T> {
-  const connection = await Connection.open(file.startsWith('file:') ? file : fileUri(file), mode);
+  const connection = await Connection.open(file, mode, query);
   try {
     return await work(connection);
   } catch (error) {

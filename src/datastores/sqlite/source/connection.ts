@@ -1,5 +1,6 @@
 /** SQLite connections with promises. Only the engine process imports this: the service process opens no database. */
 import sqlite3 from 'sqlite3';
+import { refuseEmptied } from './databasePaths.js';
 
 export interface SqliteError extends Error {
   /** As SQLite calls it: SQLITE_BUSY, SQLITE_CANTOPEN … */
@@ -16,18 +17,25 @@ export function isOfDisk(error: unknown): boolean {
   return ['SQLITE_FULL', 'SQLITE_IOERR'].includes((error as SqliteError).code);
 }
 
+export type OpenMode = 'read-only' | 'read-write' | 'create';
+
 export class Connection {
   private constructor(private readonly db: sqlite3.Database) {}
 
-  /** `uri` is a path or a file: URI. Waits for no lock: whoever calls decides how to retry. */
-  static async open(uri: string, mode: 'read-only' | 'read-write' | 'create'): Promise<Connection> {
+  /**
+   * Waits for no lock: whoever calls decides how to retry.
+   * @param query what else SQLite is told of the file, as a URI's query
+   * @throws Fault DATASTORE_UNAVAILABLE see refuseEmptied
+   */
+  static async open(file: string, mode: OpenMode, query = ''): Promise<Connection> {
+    refuseEmptied(file);
     const flags = {
       'read-only': sqlite3.OPEN_READONLY,
       'read-write': sqlite3.OPEN_READWRITE,
       create: sqlite3.OPEN_READWRITE | sqlite3.OPEN_CREATE,
     }[mode];
     const db = await new Promise<sqlite3.Database>((resolve, reject) => {
-      const opened = new sqlite3.Database(uri, flags | sqlite3.OPEN_URI, (error) =>
+      const opened = new sqlite3.Database(fileUri(file, query), flags | sqlite3.OPEN_URI, (error) =>
         error ? reject(error) : resolve(opened),
       );
     });
@@ -59,6 +67,6 @@ export class Connection {
 }
 
 /** A path as a file: URI, safe for names with `?`, `#` and `%` in them. */
-export function fileUri(file: string, query = ''): string {
+function fileUri(file: string, query: string): string {
   return `file:${encodeURI(file).replaceAll('?', '%3f').replaceAll('#', '%23')}${query}`;
 }

@@ -9,8 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LogState, WalIndex } from '../formats/walIndex.js';
-import { Connection, fileUri, isBusy, isOfDisk } from './connection.js';
-import { refuseEmptied } from './databasePaths.js';
+import { Connection, isBusy, isOfDisk } from './connection.js';
 
 /** A copy into the database ended early, because the disk is full or fails. The log is whole, and none of it counts as copied. */
 export class DiskRefuses extends Error {}
@@ -267,8 +266,7 @@ export class WalPins {
 
 /** Reading once makes the connection open the log; before that SQLite could not say anything about it. */
 async function openReading(file: string, mode: 'read-only' | 'read-write'): Promise<Connection> {
-  refuseEmptied(file);
-  const connection = await Connection.open(fileUri(file), mode);
+  const connection = await Connection.open(file, mode);
   try {
     await connection.all('SELECT 1 FROM sqlite_schema LIMIT 1');
     // SQLite sets twenty pages aside per connection; none of these ever reads more than the first. Those set aside
